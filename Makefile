@@ -1,0 +1,48 @@
+# Two commands are all there is to remember: `make run` and `make test`. Both make their own environment in .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.PHONY: run test lint clean system-libraries
+
+run: $(VENV)/.installed-run system-libraries
+	@exec $(BIN)/streamcnn run $(ARGS)
+
+test: $(VENV)/.installed-test system-libraries
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "streamcnn needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv module is missing; install it: sudo apt install python3-venv" >&2; exit 2; }
+
+$(VENV)/.installed-run: pyproject.toml | $(BIN)/python
+	@echo "installing streamcnn into $(VENV) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plot]'
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	@echo "installing streamcnn and its test tools (with TensorFlow, as the oracle) into $(VENV) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed-run
+
+# PortAudio is the one system library, and only sound cards need it: without it everything else works.
+system-libraries:
+	@$(BIN)/python -c 'import ctypes.util, sys; sys.exit(ctypes.util.find_library("portaudio") is None)' || \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "installing PortAudio (libportaudio2) ..." >&2; \
+	    { apt-get install -y -qq libportaudio2 || { apt-get update -qq && apt-get install -y -qq libportaudio2; }; } >/dev/null 2>&1 \
+	      || echo "PortAudio could not be installed; sound cards will not work until you do: apt install libportaudio2" >&2; \
+	  else \
+	    echo "PortAudio is not installed; sound cards will not work until you do: sudo apt install libportaudio2" >&2; \
+	  fi
+
+clean:
+	rm -rf $(VENV) build dist

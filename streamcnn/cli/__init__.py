@@ -1,0 +1,77 @@
+"""The command line: one small file a command, loaded when it is called. The only package that prints."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from streamcnn import __version__
+from streamcnn.errors import StreamcnnError
+
+COMMANDS = {
+    "run": "Listen to a source and report what the nets hear.",
+    "replay": "Find the events in sound files.",
+    "watch": "Follow a running daemon's events.",
+    "devices": "List the sound devices that can record.",
+    "convert": "Turn a trained model into a net's file.",
+    "inspect": "Show a net's layers and timing.",
+    "train": "Train one of the shipped nets again.",
+}
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Loads a command's file only when the command is called, so that `run` never pays for `train`."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the commands in the order of a user's first hour."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Load a command."""
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"streamcnn.cli.{name}").command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="streamcnn")
+def cli() -> None:
+    """Real-time streaming inference for audio and other sampled signals.
+
+    'streamcnn run' listens to the built-in demo; 'streamcnn COMMAND --help' tells the rest.
+    Exit codes: 0 done, 1 the work failed, 2 wrong usage or input, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit; users see one clear line, never a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except StreamcnnError as error:
+        click.echo(f"streamcnn: {error}", err=True)
+        code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
+    except click.ClickException as error:
+        where = f"; see '{error.ctx.command_path} --help'" if getattr(error, "ctx", None) else ""
+        click.echo(f"streamcnn: {error.format_message().rstrip('.')}{where}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): that is its right. Python must not flush into the void at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except MemoryError:
+        click.echo("streamcnn: out of memory", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

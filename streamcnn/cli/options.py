@@ -1,0 +1,56 @@
+"""What several commands share: the nets and thresholds that stand in for a configuration file."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from streamcnn import config as configuration
+from streamcnn.errors import ConfigError, InputError
+
+DEFAULT_NET = "ramp"
+
+config_option = click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="YAML",
+                             help="Configuration file; without one, --net alone is enough.")
+net_option = click.option("--net", metavar="NET", help=f"A net's file, or a shipped net's name. [default: {DEFAULT_NET}]")
+threshold_option = click.option("--threshold", type=float, help="Score from which on it is a detection; the net's own "
+                                "where none is given.")
+rate_option = click.option("--rate", type=click.IntRange(min=1), metavar="HZ", help="Sample rate, for a net that does "
+                           "not know its own.")
+
+
+def configured(config_path: Path | None, stream_name: str, **given: object) -> configuration.Config:
+    """Return the configuration of a command line: that of the file, or that of its options alone.
+
+    `given`: net, threshold, device, rate; each None where the option was not used. Raises ConfigError for a file that is
+    not valid, and where options contradict it.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if config_path is not None:
+        config = configuration.load(config_path)
+        nets = [name for name in given if name in ("net", "threshold")]
+        if nets:
+            raise ConfigError(f"--{nets[0]} and --config both choose the nets", "give one of the two")
+        if "device" in given and len(config.streams) > 1:
+            raise ConfigError(f"--device with {len(config.streams)} configured streams: which one?",
+                              "change the configuration instead")
+        return _with_source(config, given)
+    threshold = given.get("threshold")
+    if threshold is not None and not abs(threshold) < float("inf"):
+        raise InputError(f"--threshold is {threshold}, expected a finite number")
+    net = str(given.get("net", DEFAULT_NET))
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in Path(net).stem)[:64]
+    listener = configuration.Net(name=name or "net", net=net, detector=configuration.Peak(threshold=threshold))
+    config = configuration.Config(streams=(configuration.Stream(name=stream_name, nets=(listener,)),))
+    return _with_source(config, given)
+
+
+def _with_source(config: configuration.Config, given: dict[str, object]) -> configuration.Config:
+    changes = {name: value for name, value in given.items() if name in ("device", "rate")}
+    if not changes:
+        return config
+    streams = tuple(
+        msgspec.structs.replace(stream, source=msgspec.structs.replace(stream.source, **changes))
+        for stream in config.streams
+    )
+    return msgspec.structs.replace(config, streams=streams)

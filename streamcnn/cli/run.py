@@ -1,0 +1,86 @@
+"""`streamcnn run`: the daemon in the foreground."""
+
+import queue
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+
+import click
+import msgspec
+
+from streamcnn import config as configuration
+from streamcnn import service
+from streamcnn.cli.options import config_option, configured, net_option, rate_option, threshold_option
+from streamcnn.cli.screen import RunScreen
+from streamcnn.listener import load_listeners, needed_rate
+from streamcnn.wire.publisher import Publisher
+
+
+@click.command("run", short_help="Listen to a source and report what the nets hear.")
+@config_option
+@click.option("--device", metavar="NAME|INDEX|demo|-", help="A sound device's name or index (see 'streamcnn devices'), "
+              "'demo' for the built-in signal, '-' for raw float32 frames on standard input. [default: demo]")
+@net_option
+@threshold_option
+@rate_option
+@click.option("--publish", metavar="ENDPOINT|none", help="Where to publish events over ZeroMQ. "
+              f"[default: {configuration.DEFAULT_ENDPOINT}]")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after so many seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON.")
+def command(config_path: Path | None, device: str | None, net: str | None, threshold: float | None, rate: int | None,
+            publish: str | None, duration: float | None, as_json: bool) -> None:
+    """Listen to a source, print each detection as it is made, and publish it over ZeroMQ.
+
+    Without any option it listens to the built-in demo, a signal with a ramp every half second. Ctrl-C or SIGTERM ends it:
+    the source is closed and the last events go out first. Follow it from elsewhere with 'streamcnn watch'.
+    """
+    config = configured(config_path, "live", net=net, threshold=threshold, device=device, rate=rate)
+    if publish is not None:
+        config = msgspec.structs.replace(
+            config, publish=configuration.parse_publish(publish))
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    with _signals() as received, _publisher(config.publish) as publisher, RunScreen(as_json=as_json) as screen:
+        streams = [_stream(stream, events, screen) for stream in config.streams]
+        screen.note(f"publishing at {publisher.endpoint}" if publisher else "not publishing")
+        with closing(service.run(streams, events, publisher, lambda: bool(received), duration)) as happening:
+            for event in happening:
+                screen.show(event)
+    if signal.SIGINT in received:
+        raise KeyboardInterrupt
+
+
+def _stream(stream: configuration.Stream, events: queue.SimpleQueue, screen: RunScreen) -> service.StreamService:
+    listeners = load_listeners(stream)
+    rate = needed_rate(listeners, stream.source.rate)
+    source = service.configured_source(stream.source, rate, lambda: sys.stdin.buffer)
+    started = service.StreamService(stream.name, source, listeners, stream.source.gain, events)
+    screen.add_stream(stream.name, rate)
+    nets = ", ".join(f"{net.name} (threshold {net.threshold:g})" for net in listeners)
+    screen.note(f"stream '{stream.name}': {source.title} at {rate} Hz, listening for {nets}")
+    return started
+
+
+def _publisher(settings: configuration.Publish) -> "closing[Publisher] | nullcontext[None]":
+    return nullcontext() if settings.bind == "none" else closing(Publisher(settings.bind))
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list; a second one of either kind ends the process the usual way."""
+    received: list[int] = []
+    before = {}
+
+    def remember(number: int, _frame: object) -> None:
+        received.append(number)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, remember)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,85 @@
+"""`streamcnn watch`: follow a running daemon."""
+
+import signal
+import sys
+from collections import deque
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from streamcnn.cli.screen import describe, meter
+from streamcnn.config import DEFAULT_ENDPOINT
+from streamcnn.errors import SubscribeError
+from streamcnn.events import Detection, Event, Gap, Health, to_json
+from streamcnn.wire.subscriber import Subscriber
+
+ROWS = 15
+REFRESH_S = 0.25
+
+
+@click.command("watch", short_help="Follow a running daemon's events.")
+@click.argument("endpoint", default=DEFAULT_ENDPOINT)
+@click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics that begin with T, such as "
+              "'detection.mic0.'; may be given several times.")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+def command(endpoint: str, topics: tuple[str, ...], as_json: bool, count: int | None) -> None:
+    """Follow the events that a daemon publishes at ENDPOINT: a live table on a terminal, lines elsewhere.
+
+    A daemon that is not there yet is waited for. Ctrl-C ends it.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with Subscriber(endpoint, topics or ("",)) as subscriber:
+        if as_json or not sys.stdout.isatty():
+            _lines(subscriber, as_json, count)
+        else:
+            _table(subscriber, endpoint, count)
+
+
+def _lines(subscriber: Subscriber, as_json: bool, count: int | None) -> None:
+    for number, event in enumerate(subscriber, 1):
+        if as_json:
+            print(to_json(event).decode(), flush=True)
+        else:
+            print(meter(event) if isinstance(event, Health) else describe(event), flush=True)
+        if number == count:
+            return
+
+
+def _table(subscriber: Subscriber, endpoint: str, count: int | None) -> None:
+    latest: deque[Detection | Gap] = deque(maxlen=ROWS)
+    health: dict[str, Health] = {}
+    seen = 0
+    with Live(console=Console(), auto_refresh=False) as live:
+        live.update(Text(f"waiting for events from {endpoint} ..."), refresh=True)
+        while count is None or seen < count:
+            try:
+                event: Event | None = subscriber.receive(REFRESH_S)
+            except SubscribeError as error:
+                live.console.print(f"streamcnn: {error}", markup=False)
+                continue
+            if event is None:
+                continue
+            seen += 1
+            if isinstance(event, Health):
+                health[event.stream] = event
+            else:
+                latest.append(event)
+            live.update(Group(*(Text(meter(h)) for h in health.values()), _rows(latest)), refresh=True)
+
+
+def _rows(latest: "deque[Detection | Gap]") -> Table:
+    table = Table(box=None)
+    for heading, justify in [("time (UTC)", "left"), ("stream", "left"), ("detector", "left"), ("label", "left"),
+                             ("sample", "right"), ("score", "right")]:  # fmt: skip
+        table.add_column(heading, justify=justify)
+    for event in reversed(latest):
+        if isinstance(event, Gap):
+            table.add_row("", event.stream, "gap", event.cause, str(event.start_sample), str(event.frames), style="red")
+        else:
+            time = event.time.strftime("%H:%M:%S.%f")[:-3] if event.time else ""
+            table.add_row(time, event.stream, event.detector, event.label, str(event.sample), f"{event.score:.2f}")
+    return table

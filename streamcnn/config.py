@@ -1,0 +1,195 @@
+"""The configuration: strict YAML into frozen records.
+
+An unknown key, a wrong type or a value out of range is a ConfigError that names the file, the line, the path inside
+the file and what was expected. msgspec checks the types and ranges and reports a path; the YAML node tree turns that
+path into a line.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import yaml
+
+from streamcnn.errors import ConfigError
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Duration(float):
+    """A time span in seconds, written with its unit: `10ms`, `2s`, `1.5h`."""
+
+    @classmethod
+    def parse(cls, text: object) -> "Duration":
+        """Read a span; raises ValueError naming what was expected."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)", text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f"Expected a time with its unit such as `10ms` or `2s`, got `{text}`")
+        return cls(float(match[1]) * _UNIT_S[match[2]])
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all configuration records: frozen, and strict about unknown keys."""
+
+
+class Source(_Record, kw_only=True):
+    """Where a stream's frames come from.
+
+    `device` is "demo", "-" (raw float32 on standard input), or a sound device's index or a part of its name. `rate` in
+    Hz defaults to the nets' rate. `channels` are counted from 1. `block` is the sound card's block in frames. `gain`
+    multiplies the samples before any net sees them.
+    """
+
+    device: str | Annotated[int, msgspec.Meta(ge=0)] = "demo"
+    rate: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    channels: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1)], ...], msgspec.Meta(min_length=1)] = (1,)
+    block: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 256
+    gain: Positive = 1.0
+
+
+class Peak(_Record, kw_only=True):
+    """Settings of the detector `peak`; what is None comes from the net's own metadata."""
+
+    kind: Literal["peak"] = "peak"
+    label: Name | None = None
+    threshold: float | None = None
+    refractory: Duration = Duration(0.010)
+
+
+class Net(_Record, kw_only=True):
+    """A net on a stream: `net` is the path of its file, relative to the configuration file, or a shipped net's name."""
+
+    name: Name
+    net: str
+    detector: Peak = Peak()
+
+
+class Stream(_Record, kw_only=True):
+    """One source and the nets that listen to it."""
+
+    name: Name
+    source: Source = Source()
+    nets: Annotated[tuple[Net, ...], msgspec.Meta(min_length=1)]
+
+
+class Publish(_Record, kw_only=True):
+    """Where events are published: a ZeroMQ endpoint, or `none`."""
+
+    bind: Annotated[str, msgspec.Meta(pattern=r"^(none|(tcp|ipc|inproc)://.+)$")] = DEFAULT_ENDPOINT
+
+
+class Config(_Record, kw_only=True):
+    """The whole configuration."""
+
+    streams: Annotated[tuple[Stream, ...], msgspec.Meta(min_length=1)]
+    publish: Publish = Publish()
+
+
+def load(path: str | Path) -> Config:
+    """Read a configuration file; the paths of nets in it are made relative to the file's own folder.
+
+    Raises ConfigError, with file, line and path, for whatever is not valid.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    config = parse(text, path)
+    streams = tuple(
+        msgspec.structs.replace(stream, nets=tuple(_with_path_from(net, path.parent) for net in stream.nets))
+        for stream in config.streams
+    )
+    return msgspec.structs.replace(config, streams=streams)
+
+
+def _with_path_from(net: Net, folder: Path) -> Net:
+    is_file = net.net.endswith(".safetensors") or "/" in net.net
+    return msgspec.structs.replace(net, net=str(folder / net.net)) if is_file else net
+
+
+def parse(text: str, path: Path) -> Config:
+    """Check the text of a configuration; `path` is for messages only.
+
+    Raises ConfigError, with file, line and path, for whatever is not valid.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+        _refuse_duplicate_keys(root)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if root is None:
+        raise ConfigError(f"{path}: is empty", "a configuration has at least the key 'streams'")
+    try:
+        config = msgspec.convert(values, Config, dec_hook=_decode_hook)
+    except msgspec.ValidationError as error:
+        problem, _, where = str(error).partition(" - at ")
+        where = where.strip("`") or "$"
+        raise ConfigError(f"{path}:{_line(root, where, problem)}: at {where.removeprefix('$.')}: {problem}") from error
+    _refuse_duplicate_names(config, path)
+    return config
+
+
+def parse_publish(endpoint: str) -> Publish:
+    """Check an endpoint that was given outside a file; raises ConfigError."""
+    try:
+        return msgspec.convert({"bind": endpoint}, Publish)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"cannot publish at '{endpoint}'", "an endpoint looks like tcp://127.0.0.1:5556; 'none' is "
+                          "for not publishing") from error
+
+
+def _decode_hook(kind: type, value: object) -> object:
+    if kind is Duration:
+        return Duration.parse(value)
+    raise NotImplementedError(kind)
+
+
+def _line(root: yaml.Node, where: str, problem: str) -> int:
+    """Return the line (from 1) of a msgspec path such as `$.streams[0].source`."""
+    node = root
+    unknown = re.search(r"unknown field `([^`]*)`", problem)
+    for key, index in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", where):
+        if index and isinstance(node, yaml.SequenceNode):
+            node = node.value[int(index)]
+        elif isinstance(node, yaml.MappingNode):
+            node = next((value for name, value in node.value if name.value == key), node)
+    if unknown and isinstance(node, yaml.MappingNode):
+        node = next((name for name, _ in node.value if name.value == unknown[1]), node)
+    return node.start_mark.line + 1
+
+
+def _refuse_duplicate_keys(node: yaml.Node | None) -> None:
+    """YAML lets the last of two equal keys win in silence; a configuration must not."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for name, value in node.value:
+            if name.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key '{name.value}' stands twice", problem_mark=name.start_mark)
+            seen.add(name.value)
+            _refuse_duplicate_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicate_keys(value)
+
+
+def _refuse_duplicate_names(config: Config, path: Path) -> None:
+    for where, names in [
+        ("streams", [stream.name for stream in config.streams]),
+        *((f"streams[{i}].nets", [net.name for net in stream.nets]) for i, stream in enumerate(config.streams)),
+    ]:
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"{path}: at {where}: two have the name '{sorted(twice)[0]}'", "give each its own name")

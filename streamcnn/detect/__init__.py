@@ -1,0 +1,1 @@
+"""Detectors: scores in, detections out; all their times are counted in frames and samples."""

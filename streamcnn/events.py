@@ -1,0 +1,132 @@
+"""What is published: one record a kind of event, and their JSON on the wire (schema 1).
+
+Positions are counted in samples (int64) from the session's start and go on through gaps. UTC times are estimates that
+carry their own error. A record that replays a plain file has no UTC time: `time` is null and `time_s` counts from the
+file's start.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from streamcnn.errors import SubscribeError
+
+SCHEMA = 1
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Fields that all events share.
+
+    `seq` counts what one publisher has published, over all topics; it is None where nothing is published (replay).
+    """
+
+    stream: str
+    session: str
+    seq: int | None = None
+    schema: int = SCHEMA
+
+    def with_seq(self, seq: int) -> "Event":
+        """Return this event with its number from the publisher."""
+        return msgspec.structs.replace(self, seq=seq)
+
+
+class Detection(_Event, frozen=True, kw_only=True, tag="detection"):
+    """Something that a detector heard.
+
+    `sample` is where it happened in the signal, `start_sample` the first and `end_sample` the first no longer within
+    the run of scores above the threshold, each with the net's target lag subtracted. `decided_sample` is the input
+    sample at which the decision fell. `id` is stream/session/detector/label/onset: replaying a recording names the
+    same event alike. `phase` is "confirmed"; `truncated` says that the signal ended, or had a gap, before the run did.
+    """
+
+    id: str
+    phase: str
+    detector: str
+    kind: str
+    label: str
+    net: str
+    sample: int
+    start_sample: int
+    end_sample: int
+    decided_sample: int
+    score: float
+    threshold: float
+    truncated: bool = False
+    time: datetime | None = None
+    time_s: float | None = None
+    time_error_s: float | None = None
+    detected_at: datetime | None = None
+
+    @property
+    def topic(self) -> str:
+        """The topic on the wire; it ends in '.', so that `mic1.` never matches `mic10.`."""
+        return f"detection.{self.stream}.{self.detector}.{self.label}."
+
+
+class Gap(_Event, frozen=True, kw_only=True, tag="gap"):
+    """Frames that were not processed: where, how many, why.
+
+    `frames_error` is 0 where our own ring counted them, None where the number is not known.
+    """
+
+    start_sample: int
+    frames: int
+    frames_error: int | None
+    cause: str
+
+    @property
+    def topic(self) -> str:
+        """The topic on the wire."""
+        return f"gap.{self.stream}."
+
+
+class Health(_Event, frozen=True, kw_only=True, tag="health"):
+    """How a stream is doing, once a second and at its end.
+
+    `state` is "running", "no signal" or "ended". `sample` counts the frames processed or lost so far. `level_dbfs` is
+    the peak level since the last health event, None for digital silence. `overflows` counts the blocks that the ring
+    or the driver could not take, `lost_frames` the frames that went with those of the ring.
+    """
+
+    state: str
+    sample: int
+    level_dbfs: float | None
+    detections: int
+    overflows: int
+    lost_frames: int
+    time: datetime | None = None
+
+    @property
+    def topic(self) -> str:
+        """The topic on the wire."""
+        return f"health.{self.stream}."
+
+
+Event = Detection | Gap | Health
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+
+
+def to_json(event: Event) -> bytes:
+    """Encode an event as one line of JSON, without the line's end."""
+    return _encoder.encode(event)
+
+
+def from_json(payload: bytes) -> Event:
+    """Decode an event.
+
+    Raises SubscribeError for anything that is not an event of schema 1.
+    """
+    try:
+        event = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SubscribeError(f"not an event of schema {SCHEMA}: {error}: {payload[:80]!r}") from error
+    if event.schema != SCHEMA:
+        raise SubscribeError(f"event of schema {event.schema}, this version reads schema {SCHEMA}", "update streamcnn")
+    return event
+
+
+def utc(seconds: float) -> datetime:
+    """Return seconds since 1970 as a UTC time with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,1 @@
+"""A net as data: frozen layer records, their connections, and where each output frame stands in time."""

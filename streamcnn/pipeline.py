@@ -1,0 +1,138 @@
+"""From frames to events: the nets and detectors of one stream, driven block by block.
+
+The sound card, a file and a test drive this same object. It knows neither threads nor sockets; time is counted in
+samples, and UTC comes only from the clock that the caller feeds.
+
+Theory. A net's engine counts its own frames from `origin`, the sample at which it was last reset. Output frame i of it
+stands at origin + first + i*hop; an event lies `target_lag` samples before that. Until the engine's receptive field is
+full of real signal its scores are masked: they would answer to the zeros before the signal. After a gap the engine
+starts anew at the next multiple of its hop, so that its grid stays that of the session.
+"""
+
+import numpy as np
+
+from streamcnn.clock import Clock
+from streamcnn.detect.hits import Hit
+from streamcnn.detect.peak import PeakDetector
+from streamcnn.engine import Engine
+from streamcnn.errors import GraphError
+from streamcnn.events import Detection, Event, Gap, utc
+from streamcnn.graph.store import identity
+from streamcnn.listener import Listener
+
+
+class Pipeline:
+    """The nets of one stream in one session; used by one thread at a time.
+
+    `clock` is None where there is no UTC (replay of plain files). `mask_edges` masks scores that the session's start
+    has a part in and drops those that its padded end adds; without it every output that Keras has is used.
+
+    Raises GraphError or ConfigError where the nets do not fit the stream.
+    """
+
+    def __init__(self, stream: str, session: str, rate: int, channels: int, listeners: list[Listener], *,
+                 gain: float = 1.0, clock: Clock | None = None, mask_edges: bool = True):
+        self.rate = rate
+        self.sample = 0  # the next one expected
+        self.detections = 0
+        self._clock = clock
+        self._names = {"stream": stream, "session": session}
+        self._runners = [_Runner(listener, rate, channels, gain, mask_edges) for listener in listeners]
+
+    def process(self, samples: np.ndarray) -> list[Event]:
+        """Process float32 frames (frames, channels), C-ordered, that follow the last ones; return what was decided."""
+        events = [self._event(runner, hit) for runner in self._runners for hit in runner.process(self.sample, samples)]
+        self.sample += len(samples)
+        return events
+
+    def skip(self, frames: int, cause: str, frames_error: int | None = 0) -> list[Event]:
+        """Account for frames that never came: end open runs, reset the nets, and report the gap."""
+        events = [self._event(runner, hit) for runner in self._runners for hit in runner.end()]
+        gap = Gap(**self._names, start_sample=self.sample, frames=frames, frames_error=frames_error, cause=cause)
+        self.sample += frames
+        for runner in self._runners:
+            runner.restart(self.sample)
+        return [*events, gap]
+
+    def finish(self) -> list[Event]:
+        """End the session: flush nets and detectors; return what was still open."""
+        return [self._event(runner, hit) for runner in self._runners for hit in (*runner.flush(), *runner.end())]
+
+    def _event(self, runner: "_Runner", hit: Hit) -> Detection:
+        self.detections += 1
+        listener, sample, onset = runner.listener, runner.position(hit.peak), runner.position(hit.onset)
+        label = runner.labels[hit.output]
+        time = self._clock.utc(sample) if self._clock is not None else None
+        return Detection(
+            **self._names,
+            id=f"{self._names['stream']}/{self._names['session']}/{listener.name}/{label}/{onset}",
+            phase="confirmed", detector=listener.name, kind=listener.settings.kind, label=label, net=runner.net,
+            sample=sample, start_sample=onset, end_sample=runner.position(hit.end),
+            decided_sample=runner.decided(hit.decided), score=hit.score, threshold=runner.detector.threshold,
+            truncated=hit.truncated,
+            time=utc(time[0]) if time else None, time_error_s=time[1] if time else None,
+            time_s=sample / self.rate if self._clock is None else None,
+        )  # fmt: skip
+
+
+class _Runner:
+    """One net at work: its engine, its detector, and the sample at which the engine started."""
+
+    def __init__(self, listener: Listener, rate: int, channels: int, gain: float, mask_edges: bool):
+        graph = listener.graph
+        if graph.input_channels != channels:
+            raise GraphError(f"net '{listener.name}' takes {graph.input_channels} channels, its stream has {channels}",
+                             "select as many with 'channels'")
+        refractory = -(-round(listener.settings.refractory * rate) // graph.hop)
+        self.listener = listener
+        self.labels = listener.labels
+        self.net = identity(graph)
+        self.detector = PeakDetector(graph.output_channels, listener.threshold, refractory)
+        self._engine = Engine(graph, scale=gain * graph.info.input_scale)
+        self._lag = graph.info.target_lag
+        self._mask_edges = mask_edges
+        self._scores = np.empty((0, graph.output_channels), np.float32)
+        self.restart(0)
+
+    def restart(self, sample: int) -> None:
+        """Start the engine anew at the first multiple of its hop from `sample` on."""
+        engine = self._engine
+        engine.reset()
+        self._origin = -(-sample // engine.hop) * engine.hop
+        self._masked = 0
+        back = engine.graph.output.back
+        if self._mask_edges and back is not None:
+            self._masked = max(0, int(-(-(back - engine.first) // engine.hop)))
+        self.detector.reset(self._masked)
+
+    def process(self, sample: int, samples: np.ndarray) -> list[Hit]:
+        """Push frames, of which the first is `sample`, through engine and detector."""
+        samples = samples[max(0, self._origin - sample) :]
+        room = self._engine.max_output_frames(len(samples))
+        if len(self._scores) < room:
+            self._scores = np.empty((room, self._scores.shape[1]), np.float32)
+        before = self._engine.output_frames
+        return self._detect(self._scores, before, self._engine.process_into(samples, self._scores))
+
+    def flush(self) -> list[Hit]:
+        """End the engine's signal."""
+        if self._mask_edges:
+            return []
+        before, tail = self._engine.output_frames, self._engine.flush()
+        return self._detect(tail, before, len(tail))
+
+    def end(self) -> list[Hit]:
+        """Decide the runs that are still open."""
+        return self.detector.flush()
+
+    def position(self, frame: int) -> int:
+        """Return the sample at which an event seen in an output frame happened."""
+        return self._origin + self._engine.first + frame * self._engine.hop - self._lag
+
+    def decided(self, frame: int) -> int:
+        """Return the input sample with which an output frame became known."""
+        return self._origin + self._engine.first + frame * self._engine.hop + self._engine.delay
+
+    def _detect(self, scores: np.ndarray, before: int, frames: int) -> list[Hit]:
+        masked = min(frames, max(0, self._masked - before))
+        return self.detector.process(scores[masked:], frames - masked)

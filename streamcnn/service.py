@@ -1,0 +1,204 @@
+"""The daemon: sources, pipelines and the publisher, composed and run until somebody says stop.
+
+Each stream has a source that writes into a ring and an inference thread that drains it through a pipeline. Their events
+meet in one queue, and the caller's thread numbers, publishes and returns them. Whatever ends a stream (a signal, the end
+of its input, an error) its pipeline is finished and its last events are published before `run` returns.
+"""
+
+import math
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+import numpy as np
+
+from streamcnn import config as configuration
+from streamcnn.clock import Clock
+from streamcnn.errors import RunError, SourceLostError, StreamcnnError
+from streamcnn.events import Detection, Event, Health, utc
+from streamcnn.listener import Listener
+from streamcnn.pipeline import Pipeline
+from streamcnn.ring import Ring
+from streamcnn.sources.live import LiveSource
+from streamcnn.wire.publisher import Publisher
+
+RING_S = 2.0
+POLL_S = 0.1
+HEALTH_EVERY_S = 1.0
+SILENCE_DBFS = -100.0  # below half a bit of 16-bit audio: a cable that is not there
+STALLED_S = 10.0  # a device that delivers nothing for so long is lost
+
+
+class StreamService:
+    """One stream at work: its source, ring, pipeline and inference thread.
+
+    Events appear in `events`, the queue that the streams of a daemon share.
+    """
+
+    def __init__(self, name: str, source: LiveSource, listeners: list[Listener], gain: float,
+                 events: "queue.SimpleQueue[Event]"):
+        self.name = name
+        self.source = source
+        self.session = secrets.token_hex(4)
+        self._error: Exception | None = None
+        self._events = events
+        self._ring = Ring(source.channels, math.ceil(RING_S * source.rate))
+        self._clock = Clock(source.rate)
+        self._pipeline = Pipeline(name, self.session, source.rate, source.channels, listeners, gain=gain,
+                                  clock=self._clock)
+        self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
+        self._level = 0.0
+        self._last_block_s = time.monotonic()
+        self._last_health: Health | None = None
+
+    def start(self) -> None:
+        """Start inference, then the source."""
+        self._thread.start()
+        self._last_block_s = time.monotonic()
+        self.source.start(self._ring)
+
+    @property
+    def running(self) -> bool:
+        """Whether the inference thread is still at work."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the source; the inference thread drains what has arrived and ends too."""
+        self.source.stop()
+
+    def join(self) -> None:
+        """Wait for the inference thread, where it was started, to finish what has arrived."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the stream ended, where nobody stopped it and its input did not just end."""
+        return self._error or self.source.error
+
+    def health(self, state: str | None = None) -> Health:
+        """Return how the stream is doing since the last call."""
+        level, self._level = self._level, 0.0
+        dbfs = 20 * math.log10(level) if 0 < level < math.inf else None
+        silent = dbfs is None or dbfs < SILENCE_DBFS
+        return Health(
+            stream=self.name, session=self.session, state=state or ("no signal" if silent else "running"),
+            sample=self._pipeline.sample, level_dbfs=None if dbfs is None else round(dbfs, 1),
+            detections=self._pipeline.detections, overflows=self._ring.overflows,
+            lost_frames=self._ring.lost_frames, time=utc(time.time()),
+        )  # fmt: skip
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 (handed to the thread that can report it)
+            self._error = error
+            self.source.stop()
+
+    def _run(self) -> None:
+        for block in self._ring.blocks(POLL_S):
+            if block is None:
+                self._notice_stall()
+                continue
+            self._last_block_s = time.monotonic()
+            if block.utc_s is not None:
+                self._clock.observe(block.sample, block.utc_s)
+            if block.driver_overflow:
+                self._put(self._pipeline.skip(0, "the driver lost frames", None))
+            self._catch_up(block.sample)
+            self._level = max(self._level, float(np.max(np.abs(block.samples), initial=0)))
+            self._put(self._pipeline.process(block.samples))
+        self._catch_up(self._ring.next_sample)
+        self._put(self._pipeline.finish())
+
+    def _catch_up(self, sample: int) -> None:
+        lost = sample - self._pipeline.sample
+        if lost:
+            self._put(self._pipeline.skip(lost, "inference was too slow: the ring overflowed"))
+
+    def _put(self, events: list[Event]) -> None:
+        if not events:
+            return
+        now = utc(time.time())
+        for event in events:
+            if isinstance(event, Detection):
+                event = msgspec.structs.replace(event, detected_at=now)
+            self._events.put(event)
+
+    def _notice_stall(self) -> None:
+        """A lost device often reports nothing: only the missing frames tell."""
+        silent_s = time.monotonic() - self._last_block_s
+        if silent_s > STALLED_S and self.source.paced:
+            raise SourceLostError(f"{self.source.title} delivered nothing for {silent_s:.0f} s",
+                                  "check the cable and 'streamcnn devices', then start again")
+
+
+def run(
+    streams: list[StreamService], events: "queue.SimpleQueue[Event]", publisher: Publisher | None,
+    stopped: Callable[[], bool], duration_s: float | None = None,
+) -> Iterator[Event]:  # fmt: skip
+    """Run streams until `stopped()`, until `duration_s` has passed, until all have ended, or until one has failed.
+
+    Yields every event, health included, after it has been published. Stopping, by closing the generator too, publishes the
+    last events. Raises the error that ended a stream, once everything else is done.
+    """
+    began = time.monotonic()
+    next_health = began + HEALTH_EVERY_S
+    try:
+        for stream in streams:
+            stream.start()
+        while not stopped() and any(stream.running for stream in streams) and not any(stream.error for stream in streams):
+            now = time.monotonic()
+            if duration_s is not None and now - began >= duration_s:
+                break
+            if now >= next_health:
+                next_health += HEALTH_EVERY_S
+                for stream in streams:
+                    yield _published(stream.health(), publisher)
+            try:
+                yield _published(events.get(timeout=POLL_S), publisher)
+            except queue.Empty:
+                continue
+    finally:
+        for stream in streams:
+            stream.stop()
+        for stream in streams:
+            stream.join()
+        last = [*_drained(events), *(stream.health("ended") for stream in streams)]
+        last = [_published(event, publisher) for event in last]
+    yield from last
+    for stream in streams:
+        if stream.error is not None:
+            if isinstance(stream.error, StreamcnnError):
+                raise stream.error
+            raise RunError(f"stream '{stream.name}' failed: {stream.error!r}") from stream.error
+
+
+def _published(event: Event, publisher: Publisher | None) -> Event:
+    return event if publisher is None else publisher.publish(event)
+
+
+def _drained(events: "queue.SimpleQueue[Event]") -> Iterator[Event]:
+    while not events.empty():
+        yield events.get()
+
+
+def configured_source(source: configuration.Source, rate: int, stdin: Callable[[], object]) -> LiveSource:
+    """Make the source of a stream; PortAudio is loaded only for sound cards.
+
+    `stdin`: gives the binary file that "-" stands for. Raises DeviceError or MissingPartError.
+    """
+    if source.device == "demo":
+        from streamcnn.sources.demo import Demo
+
+        return Demo(rate, len(source.channels), source.block)
+    if source.device == "-":
+        from streamcnn.sources.raw import Raw
+
+        return Raw(rate, source.channels, stdin())
+    from streamcnn.sources.soundcard import SoundCard
+
+    return SoundCard(source.device, rate, source.channels, source.block)

@@ -1,0 +1,61 @@
+"""Sound files: whatever libsndfile reads (WAV, FLAC, OGG, AIFF, ...), any sample format, as float32 blocks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from streamcnn.errors import AudioFileError
+
+
+class AudioFile:
+    """A sound file, opened: `rate` in Hz, `frames`, and its selected `channels` (from 1).
+
+    Raises AudioFileError, naming the file and the reason, where it is missing, broken, or lacks a channel.
+    """
+
+    def __init__(self, path: str | Path, channels: tuple[int, ...] = (1,)):
+        self.path = Path(path)
+        if not self.path.exists():
+            raise AudioFileError(f"{self.path}: no such file")
+        if self.path.is_dir():
+            raise AudioFileError(f"{self.path}: is a folder", "name the files in it")
+        try:
+            self._file = soundfile.SoundFile(self.path)
+        except (soundfile.LibsndfileError, TypeError) as error:
+            reason = getattr(error, "error_string", str(error)).rstrip(".")
+            raise AudioFileError(f"{self.path}: cannot be read as sound: {reason}",
+                                 "give a WAV, FLAC or OGG file") from error
+        if max(channels) > self._file.channels:
+            self.close()
+            raise AudioFileError(f"{self.path}: has {self._file.channels} channels, channel {max(channels)} is wanted",
+                                 "change 'channels'")
+        self.rate: int = self._file.samplerate
+        self.frames: int = self._file.frames
+        self._columns = [channel - 1 for channel in channels]
+
+    def blocks(self, frames: int) -> Iterator[np.ndarray]:
+        """Yield the file's frames from where it stands, in blocks of at most `frames`: float32 (frames, channels).
+
+        Raises AudioFileError where the file breaks off or its data is damaged.
+        """
+        read = 0
+        try:
+            for block in self._file.blocks(frames, dtype="float32", always_2d=True):
+                read += len(block)
+                yield np.ascontiguousarray(block[:, self._columns])
+        except soundfile.LibsndfileError as error:
+            raise AudioFileError(f"{self.path}: damaged after frame {read}: {error.error_string}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "AudioFile":
+        """Return the file itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()

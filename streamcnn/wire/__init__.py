@@ -1,0 +1,1 @@
+"""Events over ZeroMQ. The only files that know zmq."""
