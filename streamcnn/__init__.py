@@ -23,10 +23,23 @@ _PUBLIC = {
 }
 _MODULES = {"errors": "streamcnn.errors", "events": "streamcnn.events", "layers": "streamcnn.graph.layers"}
 
-__all__ = [  # noqa: F822, RUF022 (resolved by __getattr__; in the order of the table above)
-    "Engine", "Graph", "NetInfo", "Node", "StreamcnnError", "Subscriber", "import_keras", "import_pickle", "load",
-    "reference", "replay", "save", "errors", "events", "layers",
-]  # fmt: skip
+__all__ = [  # noqa: RUF022 (resolved by __getattr__; in the order of the table above)
+    "Engine",
+    "Graph",
+    "NetInfo",
+    "Node",
+    "StreamcnnError",
+    "Subscriber",
+    "import_keras",
+    "import_pickle",
+    "load",
+    "reference",
+    "replay",
+    "save",
+    "errors",
+    "events",
+    "layers",
+]
 
 
 def __getattr__(name: str) -> object:

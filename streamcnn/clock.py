@@ -1,8 +1,9 @@
 """From samples to UTC.
 
 `sample` is the truth; UTC is an estimate. Each block that arrives gives a pair (sample, host time at which that sample
-was converted, as far as the driver knows). A block can be late, by scheduling and by the sound server's bursts, but hardly
-early; so the smallest offset of the last seconds is the best one, and the spread of the offsets bounds its error.
+was converted, as far as the driver knows). A block can be late, by scheduling and by the sound server's bursts, but
+hardly early; so the smallest offset of the last seconds is the best one, and the spread of the offsets bounds its
+error.
 """
 
 from collections import deque

@@ -147,8 +147,10 @@ def parse_publish(endpoint: str) -> Publish:
     try:
         return msgspec.convert({"bind": endpoint}, Publish)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"cannot publish at '{endpoint}'", "an endpoint looks like tcp://127.0.0.1:5556; 'none' is "
-                          "for not publishing") from error
+        raise ConfigError(
+            f"cannot publish at '{endpoint}'",
+            "an endpoint looks like tcp://127.0.0.1:5556; 'none' is for not publishing",
+        ) from error
 
 
 def _decode_hook(kind: type, value: object) -> object:

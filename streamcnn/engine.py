@@ -66,13 +66,15 @@ class Engine:
         return out[: self.process_into(block, out)]
 
     def process_into(self, block: np.ndarray, out: np.ndarray) -> int:
-        """Like `process`, without allocating: float32 C-ordered `block` (frames, channels) into `out`; returns the count.
+        """Like `process`, without allocating: float32 C-ordered `block` (frames, channels) into `out`; returns the
+        count.
 
         `out`: (at least max_output_frames(frames), outputs), float32, C-ordered. The block is not checked.
         """
         plan = self._plan
-        return self._process(plan.ops, plan.lines, plan.weights, self._counters, self._arena, self._scratch,
-                             self._scale, block, out)
+        return self._process(
+            plan.ops, plan.lines, plan.weights, self._counters, self._arena, self._scratch, self._scale, block, out
+        )
 
     def flush(self) -> np.ndarray:
         """End the signal: return the scores that its padded end adds, float32 (output frames, outputs).

@@ -20,8 +20,8 @@ _FUNCTIONS = {
 def reference(graph: Graph, signal: np.ndarray) -> np.ndarray:
     """Return the graph's output for a whole signal.
 
-    `signal`: (frames,) or (frames, channels), any float; the result is float64 (output frames, outputs): what the engine's
-    outputs joined, `flush` included, must equal.
+    `signal`: (frames,) or (frames, channels), any float; the result is float64 (output frames, outputs): what the
+    engine's outputs joined, `flush` included, must equal.
     """
     signal = np.asarray(signal, dtype=np.float64)
     tensors = {INPUT: signal.reshape(len(signal), graph.input_channels)}

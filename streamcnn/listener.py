@@ -32,8 +32,10 @@ class Listener:
         if self.settings.threshold is not None:
             return self.settings.threshold
         if self.graph.info.threshold is None:
-            raise ConfigError(f"net '{self.name}': no threshold, neither configured nor in the net's file",
-                              "set detector.threshold, or give --threshold")
+            raise ConfigError(
+                f"net '{self.name}': no threshold, neither configured nor in the net's file",
+                "set detector.threshold, or give --threshold",
+            )
         return self.graph.info.threshold
 
 
@@ -54,9 +56,12 @@ def needed_rate(listeners: list[Listener], given: int | None) -> int:
         raise RateError(f"the nets of one stream have different rates: {listing}", "put them on streams of their own")
     rate = next(iter(rates), given)
     if rate is None:
-        raise RateError(f"net '{listeners[0].name}' does not know its sample rate",
-                        "give --rate, or convert it again with --rate")
+        raise RateError(
+            f"net '{listeners[0].name}' does not know its sample rate", "give --rate, or convert it again with --rate"
+        )
     if given is not None and given != rate:
-        raise RateError(f"net '{rates[rate]}' needs {rate} Hz, {given} Hz is asked for",
-                        f"use {rate} Hz, or a net that was trained for {given} Hz")
+        raise RateError(
+            f"net '{rates[rate]}' needs {rate} Hz, {given} Hz is asked for",
+            f"use {rate} Hz, or a net that was trained for {given} Hz",
+        )
     return rate

@@ -30,8 +30,18 @@ class Pipeline:
     Raises GraphError or ConfigError where the nets do not fit the stream.
     """
 
-    def __init__(self, stream: str, session: str, rate: int, channels: int, listeners: list[Listener], *,
-                 gain: float = 1.0, clock: Clock | None = None, mask_edges: bool = True):
+    def __init__(
+        self,
+        stream: str,
+        session: str,
+        rate: int,
+        channels: int,
+        listeners: list[Listener],
+        *,
+        gain: float = 1.0,
+        clock: Clock | None = None,
+        mask_edges: bool = True,
+    ):
         self.rate = rate
         self.sample = 0  # the next one expected
         self.detections = 0
@@ -66,13 +76,22 @@ class Pipeline:
         return Detection(
             **self._names,
             id=f"{self._names['stream']}/{self._names['session']}/{listener.name}/{label}/{onset}",
-            phase="confirmed", detector=listener.name, kind=listener.settings.kind, label=label, net=runner.net,
-            sample=sample, start_sample=onset, end_sample=runner.position(hit.end),
-            decided_sample=runner.decided(hit.decided), score=hit.score, threshold=runner.detector.threshold,
+            phase="confirmed",
+            detector=listener.name,
+            kind=listener.settings.kind,
+            label=label,
+            net=runner.net,
+            sample=sample,
+            start_sample=onset,
+            end_sample=runner.position(hit.end),
+            decided_sample=runner.decided(hit.decided),
+            score=hit.score,
+            threshold=runner.detector.threshold,
             truncated=hit.truncated,
-            time=utc(time[0]) if time else None, time_error_s=time[1] if time else None,
+            time=utc(time[0]) if time else None,
+            time_error_s=time[1] if time else None,
             time_s=sample / self.rate if self._clock is None else None,
-        )  # fmt: skip
+        )
 
 
 class _Runner:
@@ -81,8 +100,10 @@ class _Runner:
     def __init__(self, listener: Listener, rate: int, channels: int, gain: float, mask_edges: bool):
         graph = listener.graph
         if graph.input_channels != channels:
-            raise GraphError(f"net '{listener.name}' takes {graph.input_channels} channels, its stream has {channels}",
-                             "select as many with 'channels'")
+            raise GraphError(
+                f"net '{listener.name}' takes {graph.input_channels} channels, its stream has {channels}",
+                "select as many with 'channels'",
+            )
         refractory = -(-round(listener.settings.refractory * rate) // graph.hop)
         self.listener = listener
         self.labels = listener.labels

@@ -14,9 +14,13 @@ DEFAULT_BLOCK = 16384
 
 
 def replay(
-    path: str | Path, config: configuration.Config | str | Path, *, block: int = DEFAULT_BLOCK,
-    rate: int | None = None, mask_edges: bool = True,
-) -> Iterator[Event]:  # fmt: skip
+    path: str | Path,
+    config: configuration.Config | str | Path,
+    *,
+    block: int = DEFAULT_BLOCK,
+    rate: int | None = None,
+    mask_edges: bool = True,
+) -> Iterator[Event]:
     """Yield the events of one sound file.
 
     `config`: a configuration, or the path of one, with a single stream. `block` (frames) changes nothing but the speed.
@@ -29,21 +33,33 @@ def replay(
         config = configuration.load(config)
     if len(config.streams) > 1:
         names = ", ".join(stream.name for stream in config.streams)
-        raise ConfigError(f"the configuration has {len(config.streams)} streams ({names})",
-                          "replay one stream at a time: keep the one that the file is for")
+        raise ConfigError(
+            f"the configuration has {len(config.streams)} streams ({names})",
+            "replay one stream at a time: keep the one that the file is for",
+        )
     stream = config.streams[0]
     nets = load_listeners(stream)
     return _events(path, stream, nets, block, needed_rate(nets, rate or stream.source.rate), mask_edges)
 
 
-def _events(path: str | Path, stream: configuration.Stream, nets: list[Listener], block: int, rate: int,
-            mask_edges: bool) -> Iterator[Event]:
+def _events(
+    path: str | Path, stream: configuration.Stream, nets: list[Listener], block: int, rate: int, mask_edges: bool
+) -> Iterator[Event]:
     with AudioFile(path, stream.source.channels) as file:
         if file.rate != rate:
-            raise RateError(f"{file.path}: is sampled at {file.rate} Hz, the net needs {rate} Hz",
-                            f"resample it first: sox {file.path.name} -r {rate} resampled.wav")
-        pipeline = Pipeline(stream.name, file.path.name, file.rate, len(stream.source.channels), nets,
-                            gain=stream.source.gain, mask_edges=mask_edges)
+            raise RateError(
+                f"{file.path}: is sampled at {file.rate} Hz, the net needs {rate} Hz",
+                f"resample it first: sox {file.path.name} -r {rate} resampled.wav",
+            )
+        pipeline = Pipeline(
+            stream.name,
+            file.path.name,
+            file.rate,
+            len(stream.source.channels),
+            nets,
+            gain=stream.source.gain,
+            mask_edges=mask_edges,
+        )
         for samples in file.blocks(block):
             yield from pipeline.process(samples)
         yield from pipeline.finish()

@@ -1,8 +1,8 @@
 """The daemon: sources, pipelines and the publisher, composed and run until somebody says stop.
 
 Each stream has a source that writes into a ring and an inference thread that drains it through a pipeline. Their events
-meet in one queue, and the caller's thread numbers, publishes and returns them. Whatever ends a stream (a signal, the end
-of its input, an error) its pipeline is finished and its last events are published before `run` returns.
+meet in one queue, and the caller's thread numbers, publishes and returns them. Whatever ends a stream (a signal, the
+end of its input, an error) its pipeline is finished and its last events are published before `run` returns.
 """
 
 import math
@@ -38,8 +38,9 @@ class StreamService:
     Events appear in `events`, the queue that the streams of a daemon share.
     """
 
-    def __init__(self, name: str, source: LiveSource, listeners: list[Listener], gain: float,
-                 events: "queue.SimpleQueue[Event]"):
+    def __init__(
+        self, name: str, source: LiveSource, listeners: list[Listener], gain: float, events: "queue.SimpleQueue[Event]"
+    ):
         self.name = name
         self.source = source
         self.session = secrets.token_hex(4)
@@ -47,8 +48,9 @@ class StreamService:
         self._events = events
         self._ring = Ring(source.channels, math.ceil(RING_S * source.rate))
         self._clock = Clock(source.rate)
-        self._pipeline = Pipeline(name, self.session, source.rate, source.channels, listeners, gain=gain,
-                                  clock=self._clock)
+        self._pipeline = Pipeline(
+            name, self.session, source.rate, source.channels, listeners, gain=gain, clock=self._clock
+        )
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
         self._level = 0.0
         self._last_block_s = time.monotonic()
@@ -85,11 +87,16 @@ class StreamService:
         dbfs = 20 * math.log10(level) if 0 < level < math.inf else None
         silent = dbfs is None or dbfs < SILENCE_DBFS
         return Health(
-            stream=self.name, session=self.session, state=state or ("no signal" if silent else "running"),
-            sample=self._pipeline.sample, level_dbfs=None if dbfs is None else round(dbfs, 1),
-            detections=self._pipeline.detections, overflows=self._ring.overflows,
-            lost_frames=self._ring.lost_frames, time=utc(time.time()),
-        )  # fmt: skip
+            stream=self.name,
+            session=self.session,
+            state=state or ("no signal" if silent else "running"),
+            sample=self._pipeline.sample,
+            level_dbfs=None if dbfs is None else round(dbfs, 1),
+            detections=self._pipeline.detections,
+            overflows=self._ring.overflows,
+            lost_frames=self._ring.lost_frames,
+            time=utc(time.time()),
+        )
 
     def _guarded(self) -> None:
         try:
@@ -132,25 +139,32 @@ class StreamService:
         """A lost device often reports nothing: only the missing frames tell."""
         silent_s = time.monotonic() - self._last_block_s
         if silent_s > STALLED_S and self.source.paced:
-            raise SourceLostError(f"{self.source.title} delivered nothing for {silent_s:.0f} s",
-                                  "check the cable and 'streamcnn devices', then start again")
+            raise SourceLostError(
+                f"{self.source.title} delivered nothing for {silent_s:.0f} s",
+                "check the cable and 'streamcnn devices', then start again",
+            )
 
 
 def run(
-    streams: list[StreamService], events: "queue.SimpleQueue[Event]", publisher: Publisher | None,
-    stopped: Callable[[], bool], duration_s: float | None = None,
-) -> Iterator[Event]:  # fmt: skip
+    streams: list[StreamService],
+    events: "queue.SimpleQueue[Event]",
+    publisher: Publisher | None,
+    stopped: Callable[[], bool],
+    duration_s: float | None = None,
+) -> Iterator[Event]:
     """Run streams until `stopped()`, until `duration_s` has passed, until all have ended, or until one has failed.
 
-    Yields every event, health included, after it has been published. Stopping, by closing the generator too, publishes the
-    last events. Raises the error that ended a stream, once everything else is done.
+    Yields every event, health included, after it has been published. Stopping, by closing the generator too, publishes
+    the last events. Raises the error that ended a stream, once everything else is done.
     """
     began = time.monotonic()
     next_health = began + HEALTH_EVERY_S
     try:
         for stream in streams:
             stream.start()
-        while not stopped() and any(stream.running for stream in streams) and not any(stream.error for stream in streams):
+        while (
+            not stopped() and any(stream.running for stream in streams) and not any(stream.error for stream in streams)
+        ):
             now = time.monotonic()
             if duration_s is not None and now - began >= duration_s:
                 break

@@ -3,9 +3,9 @@
 import json
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from streamcnn.cli.screen import wide_console
 from streamcnn.sources.soundcard import input_devices
 
 
@@ -26,4 +26,4 @@ def command(as_json: bool) -> None:
     for device in devices:
         name = f"{device.name} (default)" if device.is_default else device.name
         table.add_row(str(device.index), name, device.host_api, str(device.channels), f"{device.default_rate:g} Hz")
-    Console(highlight=False, soft_wrap=True).print(table)
+    wide_console().print(table)

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from streamcnn.cli.screen import wide_console
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph
 
@@ -18,8 +18,8 @@ from streamcnn.graph.graph import Graph
 def command(net: str, as_json: bool, plot: Path | None) -> None:
     """Show the layers of NET (a file, or a shipped net's name), and where their frames stand in time.
 
-    hop: input frames from one output frame to the next; first: where output frame 0 stands; delay: how many input frames
-    later it becomes known; receptive field: how many input frames it can see.
+    hop: input frames from one output frame to the next; first: where output frame 0 stands; delay: how many input
+    frames later it becomes known; receptive field: how many input frames it can see.
     """
     graph = store.load(net)
     facts = _facts(graph)
@@ -39,29 +39,50 @@ def _facts(graph: Graph) -> dict:
     rows = []
     for node in graph.nodes:
         timing = graph.timings[node.name]
-        macs = node.layer.macs(graph.channels[node.input])
-        rows.append({
-            "name": node.name, "kind": node.layer.kind, "input": node.input, "options": node.layer.options,
-            "channels": graph.channels[node.name], "hop": float(timing.hop), "first": float(timing.first),
-            "delay": float(timing.delay), "receptive_field": timing.receptive_field,
-            "parameters": node.layer.parameters, "macs_per_frame": macs,
-            "macs_per_second": float(macs * rate / timing.hop) if rate else None,
-        })  # fmt: skip
+        macs = node.layer.macs
+        rows.append(
+            {
+                "name": node.name,
+                "kind": node.layer.kind,
+                "input": node.input,
+                "options": node.layer.options,
+                "channels": graph.channels[node.name],
+                "hop": float(timing.hop),
+                "first": float(timing.first),
+                "delay": float(timing.delay),
+                "receptive_field": timing.receptive_field,
+                "parameters": node.layer.parameters,
+                "macs_per_frame": macs,
+                "macs_per_second": float(macs * rate / timing.hop) if rate else None,
+            }
+        )
     info = graph.info
     return {
-        "net": store.identity(graph), "rate": rate, "labels": list(info.labels), "target_lag": info.target_lag,
-        "input_scale": info.input_scale, "threshold": info.threshold, "input_channels": graph.input_channels,
-        "hop": graph.hop, "first": graph.first, "delay": graph.delay, "receptive_field": graph.receptive_field,
-        "parameters": sum(row["parameters"] for row in rows), "layers": rows,
-    }  # fmt: skip
+        "net": store.identity(graph),
+        "rate": rate,
+        "labels": list(info.labels),
+        "target_lag": info.target_lag,
+        "input_scale": info.input_scale,
+        "threshold": info.threshold,
+        "input_channels": graph.input_channels,
+        "hop": graph.hop,
+        "first": graph.first,
+        "delay": graph.delay,
+        "receptive_field": graph.receptive_field,
+        "parameters": sum(row["parameters"] for row in rows),
+        "layers": rows,
+    }
 
 
 def _print(facts: dict) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = wide_console()
     rate = facts["rate"]
-    console.print(f"{facts['net']}: {rate or 'unknown'} Hz, {facts['input_channels']} input channels, "
-                  f"labels {', '.join(facts['labels']) or '-'}, threshold {facts['threshold']}, "
-                  f"input scale {facts['input_scale']:g}, target lag {facts['target_lag']}", markup=False)
+    console.print(
+        f"{facts['net']}: {rate or 'unknown'} Hz, {facts['input_channels']} input channels, "
+        f"labels {', '.join(facts['labels']) or '-'}, threshold {facts['threshold']}, "
+        f"input scale {facts['input_scale']:g}, target lag {facts['target_lag']}",
+        markup=False,
+    )
     table = Table(box=None)
     headings = ("layer", "kind", "channels", "hop", "first", "delay", "receptive field", "parameters", "MAC/s")
     for heading in headings:
@@ -71,6 +92,15 @@ def _print(facts: dict) -> None:
         if rate:
             field += f" ({row['receptive_field'] / rate * 1e3:.3g} ms)"
         macs = "-" if row["macs_per_second"] is None else f"{row['macs_per_second']:,.0f}"
-        table.add_row(row["name"], row["kind"], str(row["channels"]), f"{row['hop']:g}", f"{row['first']:g}",
-                      f"{row['delay']:g}", field, f"{row['parameters']:,}", macs)
+        table.add_row(
+            row["name"],
+            row["kind"],
+            str(row["channels"]),
+            f"{row['hop']:g}",
+            f"{row['first']:g}",
+            f"{row['delay']:g}",
+            field,
+            f"{row['parameters']:,}",
+            macs,
+        )
     console.print(table)

@@ -10,20 +10,29 @@ from streamcnn.errors import ConfigError, InputError
 
 DEFAULT_NET = "ramp"
 
-config_option = click.option("--config", "config_path", type=click.Path(path_type=Path), metavar="YAML",
-                             help="Configuration file; without one, --net alone is enough.")
-net_option = click.option("--net", metavar="NET", help=f"A net's file, or a shipped net's name. [default: {DEFAULT_NET}]")
-threshold_option = click.option("--threshold", type=float, help="Score from which on it is a detection; the net's own "
-                                "where none is given.")
-rate_option = click.option("--rate", type=click.IntRange(min=1), metavar="HZ", help="Sample rate, for a net that does "
-                           "not know its own.")
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="YAML",
+    help="Configuration file; without one, --net alone is enough.",
+)
+net_option = click.option(
+    "--net", metavar="NET", help=f"A net's file, or a shipped net's name. [default: {DEFAULT_NET}]"
+)
+threshold_option = click.option(
+    "--threshold", type=float, help="Score from which on it is a detection; the net's own where none is given."
+)
+rate_option = click.option(
+    "--rate", type=click.IntRange(min=1), metavar="HZ", help="Sample rate, for a net that does not know its own."
+)
 
 
 def configured(config_path: Path | None, stream_name: str, **given: object) -> configuration.Config:
     """Return the configuration of a command line: that of the file, or that of its options alone.
 
-    `given`: net, threshold, device, rate; each None where the option was not used. Raises ConfigError for a file that is
-    not valid, and where options contradict it.
+    `given`: net, threshold, device, rate; each None where the option was not used. Raises ConfigError for a file that
+    is not valid, and where options contradict it.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if config_path is not None:
@@ -32,8 +41,10 @@ def configured(config_path: Path | None, stream_name: str, **given: object) -> c
         if nets:
             raise ConfigError(f"--{nets[0]} and --config both choose the nets", "give one of the two")
         if "device" in given and len(config.streams) > 1:
-            raise ConfigError(f"--device with {len(config.streams)} configured streams: which one?",
-                              "change the configuration instead")
+            raise ConfigError(
+                f"--device with {len(config.streams)} configured streams: which one?",
+                "change the configuration instead",
+            )
         return _with_source(config, given)
     threshold = given.get("threshold")
     if threshold is not None and not abs(threshold) < float("inf"):

@@ -28,7 +28,7 @@ def draw_replay(path: Path, stream: Stream, events: list[Event], picture: Path) 
         traces = [_Envelope(step, rate)] + [
             _Envelope(max(1, step // engine.hop), rate / engine.hop, (engine.first + engine.delay) / rate)
             for engine in engines
-        ]  # fmt: skip
+        ]
         for block in file.blocks(BLOCK):
             traces[0].add(block[:, 0])
             for engine, trace in zip(engines, traces[1:], strict=True):
@@ -38,10 +38,18 @@ def draw_replay(path: Path, stream: Stream, events: list[Event], picture: Path) 
     rows[0].set_title(path.name)
     for net, trace, axis in zip(nets, traces[1:], rows[1:], strict=True):
         trace.draw(axis, "tab:gray")
-        axis.axhline(net.threshold, color="tab:red", linewidth=0.8, linestyle="--", label=f"threshold {net.threshold:g}")
+        axis.axhline(
+            net.threshold, color="tab:red", linewidth=0.8, linestyle="--", label=f"threshold {net.threshold:g}"
+        )
         found = [event for event in events if isinstance(event, Detection) and event.detector == net.name]
-        axis.plot([event.decided_sample / rate for event in found], [event.score for event in found], "v",
-                  color="tab:red", markersize=5, label=f"{len(found)} detections, when decided")
+        axis.plot(
+            [event.decided_sample / rate for event in found],
+            [event.score for event in found],
+            "v",
+            color="tab:red",
+            markersize=5,
+            label=f"{len(found)} detections, when decided",
+        )
         for event in found:
             rows[0].axvline(event.sample / rate, color="tab:red", linewidth=0.7, alpha=0.6)
         axis.set_ylabel(f"score of {net.name}")
@@ -51,7 +59,7 @@ def draw_replay(path: Path, stream: Stream, events: list[Event], picture: Path) 
 
 
 def draw_weights(graph: Graph, picture: Path) -> None:
-    """Draw each layer's kernel; of a single filter over one channel, beside the matched filter of the net's template."""
+    """Draw each layer's kernel; a single filter beside the matched filter of the net's template."""
     pyplot = _pyplot()
     nodes = [node for node in graph.nodes if "kernel" in node.layer.weights]
     if not nodes:
@@ -126,7 +134,9 @@ def _pyplot() -> object:
     try:
         import matplotlib
     except ImportError as error:
-        raise MissingPartError("pictures need matplotlib, which is not installed", "pip install 'streamcnn[plot]'") from error
+        raise MissingPartError(
+            "pictures need matplotlib, which is not installed", "pip install 'streamcnn[plot]'"
+        ) from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

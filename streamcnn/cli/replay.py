@@ -17,16 +17,43 @@ from streamcnn.sinks.lines import Lines
 @net_option
 @threshold_option
 @rate_option
-@click.option("--block", type=click.IntRange(min=1), default=DEFAULT_BLOCK, show_default=True, metavar="FRAMES",
-              help="How many frames at a time; changes nothing but the speed.")
-@click.option("-o", "--output", default="-", metavar="EVENTS.jsonl|.csv|-", help="Where to write. [default: -, JSON lines on "
-              "standard output]")
-@click.option("--edges", type=click.Choice(["mask", "keras"]), default="mask", show_default=True,
-              help="'mask' ignores what the nets say while they still see the zeros around the file; 'keras' uses every frame "
-              "that Keras would give for the file by itself.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw signal, scores and detections (one file).")
-def command(files: tuple[Path, ...], config_path: Path | None, net: str | None, threshold: float | None,
-            rate: int | None, block: int, output: str, edges: str, plot: Path | None) -> None:
+@click.option(
+    "--block",
+    type=click.IntRange(min=1),
+    default=DEFAULT_BLOCK,
+    show_default=True,
+    metavar="FRAMES",
+    help="How many frames at a time; changes nothing but the speed.",
+)
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    metavar="EVENTS.jsonl|.csv|-",
+    help="Where to write. [default: -, JSON lines on standard output]",
+)
+@click.option(
+    "--edges",
+    type=click.Choice(["mask", "keras"]),
+    default="mask",
+    show_default=True,
+    help="'mask' ignores what the nets say while they still see the zeros around the file; 'keras' uses every frame "
+    "that Keras would give for the file by itself.",
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw signal, scores and detections (one file)."
+)
+def command(
+    files: tuple[Path, ...],
+    config_path: Path | None,
+    net: str | None,
+    threshold: float | None,
+    rate: int | None,
+    block: int,
+    output: str,
+    edges: str,
+    plot: Path | None,
+) -> None:
     """Run FILES (WAV, FLAC, OGG) through the same code as 'run' and write their events, one JSON object a line.
 
     A file that cannot be read is reported and the others go on; the exit code is then 2.

@@ -20,26 +20,42 @@ from streamcnn.wire.publisher import Publisher
 
 @click.command("run", short_help="Listen to a source and report what the nets hear.")
 @config_option
-@click.option("--device", metavar="NAME|INDEX|demo|-", help="A sound device's name or index (see 'streamcnn devices'), "
-              "'demo' for the built-in signal, '-' for raw float32 frames on standard input. [default: demo]")
+@click.option(
+    "--device",
+    metavar="NAME|INDEX|demo|-",
+    help="A sound device's name or index (see 'streamcnn devices'), "
+    "'demo' for the built-in signal, '-' for raw float32 frames on standard input. [default: demo]",
+)
 @net_option
 @threshold_option
 @rate_option
-@click.option("--publish", metavar="ENDPOINT|none", help="Where to publish events over ZeroMQ. "
-              f"[default: {configuration.DEFAULT_ENDPOINT}]")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after so many seconds.")
+@click.option(
+    "--publish",
+    metavar="ENDPOINT|none",
+    help=f"Where to publish events over ZeroMQ. [default: {configuration.DEFAULT_ENDPOINT}]",
+)
+@click.option(
+    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after so many seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON.")
-def command(config_path: Path | None, device: str | None, net: str | None, threshold: float | None, rate: int | None,
-            publish: str | None, duration: float | None, as_json: bool) -> None:
+def command(
+    config_path: Path | None,
+    device: str | None,
+    net: str | None,
+    threshold: float | None,
+    rate: int | None,
+    publish: str | None,
+    duration: float | None,
+    as_json: bool,
+) -> None:
     """Listen to a source, print each detection as it is made, and publish it over ZeroMQ.
 
-    Without any option it listens to the built-in demo, a signal with a ramp every half second. Ctrl-C or SIGTERM ends it:
-    the source is closed and the last events go out first. Follow it from elsewhere with 'streamcnn watch'.
+    Without any option it listens to the built-in demo, a signal with a ramp every half second. Ctrl-C or SIGTERM ends
+    it: the source is closed and the last events go out first. Follow it from elsewhere with 'streamcnn watch'.
     """
     config = configured(config_path, "live", net=net, threshold=threshold, device=device, rate=rate)
     if publish is not None:
-        config = msgspec.structs.replace(
-            config, publish=configuration.parse_publish(publish))
+        config = msgspec.structs.replace(config, publish=configuration.parse_publish(publish))
     events: queue.SimpleQueue = queue.SimpleQueue()
     with _signals() as received, _publisher(config.publish) as publisher, RunScreen(as_json=as_json) as screen:
         streams = [_stream(stream, events, screen) for stream in config.streams]
@@ -48,7 +64,7 @@ def command(config_path: Path | None, device: str | None, net: str | None, thres
             for event in happening:
                 screen.show(event)
     if signal.SIGINT in received:
-        raise KeyboardInterrupt
+        raise click.Abort  # exit code 130
 
 
 def _stream(stream: configuration.Stream, events: queue.SimpleQueue, screen: RunScreen) -> service.StreamService:

@@ -15,6 +15,11 @@ METER_FLOOR_DBFS = -60.0
 NOTE_STATE_AFTER = 2  # health events (seconds) with another state before it is said: a pause is not a fault
 
 
+def wide_console() -> Console:
+    """Return a console for tables: as wide as the terminal, and wide enough for any table in a file or a pipe."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
 def describe(event: Detection | Gap) -> str:
     """Return an event as one line for people."""
     if isinstance(event, Gap):
@@ -32,8 +37,10 @@ def meter(health: Health) -> str:
     peak = "-inf" if health.level_dbfs is None else f"{health.level_dbfs:.1f}"
     lost = f"  {health.lost_frames} frames lost in {health.overflows} overflows" if health.overflows else ""
     state = "NO SIGNAL" if health.state == "no signal" else health.state
-    return (f"{health.stream}  [{'#' * filled}{'.' * (METER_WIDTH - filled)}] {peak:>6} dBFS  {state}  "
-            f"{health.detections} detections{lost}")
+    return (
+        f"{health.stream}  [{'#' * filled}{'.' * (METER_WIDTH - filled)}] {peak:>6} dBFS  {state}  "
+        f"{health.detections} detections{lost}"
+    )
 
 
 class RunScreen:
@@ -42,7 +49,9 @@ class RunScreen:
     def __init__(self, *, as_json: bool):
         self._as_json = as_json
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        self._live = (
+            Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        )
         self._health: dict[str, Health] = {}
         self._rates: dict[str, int] = {}
         self._said: dict[str, str] = {}

@@ -1,29 +1,36 @@
 """`streamcnn train`: make the shipped nets again."""
 
+import importlib
 from pathlib import Path
 
 import click
 
 from streamcnn.errors import InputError
 
-RECIPES = ("ramp",)
+RECIPES = {"ramp": "streamcnn.training.ramp:train_ramp"}
 
 
 @click.command("train", short_help="Train one of the shipped nets again.")
-@click.argument("recipe", type=click.Choice(RECIPES))
+@click.argument("recipe", type=click.Choice(list(RECIPES)))
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Recordings, for recipes that need some.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("weights"), show_default=True, metavar="DIR",
-              help="Where to write nets, goldens and cards.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("weights"),
+    show_default=True,
+    metavar="DIR",
+    help="Where to write nets, goldens and cards.",
+)
 def command(recipe: str, data: Path | None, output: Path) -> None:
     """Train a net by RECIPE and write it with its model card and a golden input and output.
 
     ramp: the lecture's net (causal, valid, pickled) and a robust one for real microphones. About two minutes on a CPU.
     Needs Keras: pip install 'streamcnn[keras]'.
     """
-    from streamcnn.training.ramp import train_ramp  # loads Keras
-
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be made: {error.strerror}") from error
-    train_ramp(output, data, click.echo)
+    module, function = RECIPES[recipe].split(":")
+    getattr(importlib.import_module(module), function)(output, data, click.echo)  # loads Keras

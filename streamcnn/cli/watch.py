@@ -22,8 +22,13 @@ REFRESH_S = 0.25
 
 @click.command("watch", short_help="Follow a running daemon's events.")
 @click.argument("endpoint", default=DEFAULT_ENDPOINT)
-@click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics that begin with T, such as "
-              "'detection.mic0.'; may be given several times.")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    metavar="T",
+    help="Only topics that begin with T, such as 'detection.mic0.'; may be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
 def command(endpoint: str, topics: tuple[str, ...], as_json: bool, count: int | None) -> None:
@@ -73,8 +78,14 @@ def _table(subscriber: Subscriber, endpoint: str, count: int | None) -> None:
 
 def _rows(latest: "deque[Detection | Gap]") -> Table:
     table = Table(box=None)
-    for heading, justify in [("time (UTC)", "left"), ("stream", "left"), ("detector", "left"), ("label", "left"),
-                             ("sample", "right"), ("score", "right")]:  # fmt: skip
+    for heading, justify in [
+        ("time (UTC)", "left"),
+        ("stream", "left"),
+        ("detector", "left"),
+        ("label", "left"),
+        ("sample", "right"),
+        ("score", "right"),
+    ]:
         table.add_column(heading, justify=justify)
     for event in reversed(latest):
         if isinstance(event, Gap):

@@ -17,9 +17,29 @@ import numpy as np
 from numba import njit
 
 from streamcnn.compiler.plan import (
-    BASE, BIAS, C_IN, C_OUT, CAPACITY, CHANNELS, CHUNK, CONV, COUNT, DILATION, DOWN, FUNCTION, HISTORY, KERNEL,
-    LINE_IN, LINE_OUT, NEWEST, OFFSET, OLDEST, OP, TAPS, UP,
-)  # fmt: skip
+    BASE,
+    BIAS,
+    C_IN,
+    C_OUT,
+    CAPACITY,
+    CHANNELS,
+    CHUNK,
+    CONV,
+    COUNT,
+    DILATION,
+    DOWN,
+    FUNCTION,
+    HISTORY,
+    KERNEL,
+    LINE_IN,
+    LINE_OUT,
+    NEWEST,
+    OFFSET,
+    OLDEST,
+    OP,
+    TAPS,
+    UP,
+)
 
 FEW_CHANNELS = 8  # up to here, frames as lanes beat channels as lanes (measured: 1.3 times at 8, 0.8 times at 16)
 ZERO = np.float32(0)

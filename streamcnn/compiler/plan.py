@@ -1,8 +1,8 @@
 """A graph as tables of numbers: what the compiled interpreter reads.
 
-Rules. Every tensor of the graph is a *line*: a buffer of frames, channels last, inside one float32 arena. Line 0 holds the
-stream's own frames, line k+1 what node k makes. Frames are numbered from the session's start for ever; a line knows the
-number of frames it has ever held (COUNT) and which one stands at its start (BASE). Frames with negative numbers are
+Rules. Every tensor of the graph is a *line*: a buffer of frames, channels last, inside one float32 arena. Line 0 holds
+the stream's own frames, line k+1 what node k makes. Frames are numbered from the session's start for ever; a line knows
+the number of frames it has ever held (COUNT) and which one stands at its start (BASE). Frames with negative numbers are
 the zeros that Keras pads with.
 
 A layer reads its window straight out of the line before it, so history is kept exactly once, and a line is as long as
@@ -17,7 +17,9 @@ import numpy as np
 from streamcnn.graph.graph import INPUT, Graph
 from streamcnn.graph.layers import ACTIVATIONS, Activation, Conv1D, Dense, Layer
 
-CHUNK = 256  # input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors
+CHUNK = (
+    256  # input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors
+)
 
 # Columns of the table of nodes.
 OP, LINE_IN, LINE_OUT, UP, DOWN, OLDEST, NEWEST, TAPS, DILATION, C_IN, C_OUT, KERNEL, BIAS, FUNCTION = range(14)

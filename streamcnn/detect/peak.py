@@ -21,7 +21,7 @@ ACTIVE, ONSET, PEAK, LAST = range(4)  # columns of the state, one row an output
 
 
 def _scan(scores, frames, first_frame, threshold, refractory, state, best, hits, hit_scores):
-    """Go through scores (frames, outputs); write (output, onset, peak, end, decided) rows to hits; return their number."""
+    """Scan scores (frames, outputs), write rows (output, onset, peak, end, decided) to hits, return their number."""
     count = 0
     for t in range(frames):
         frame = first_frame + t
@@ -74,8 +74,17 @@ class PeakDetector:
     def process(self, scores: np.ndarray, frames: int) -> list[Hit]:
         """Take the first `frames` of `scores` (at least frames, outputs), float32, C-ordered; return the decisions."""
         self._make_room(frames)
-        count = self._scan(scores, frames, self._frame, self.threshold, self._refractory, self._state, self._best,
-                           self._hits, self._hit_scores)
+        count = self._scan(
+            scores,
+            frames,
+            self._frame,
+            self.threshold,
+            self._refractory,
+            self._state,
+            self._best,
+            self._hits,
+            self._hit_scores,
+        )
         self._frame += frames
         return [Hit(*self._hits[k].tolist(), float(self._hit_scores[k])) for k in range(count)]
 
@@ -83,7 +92,8 @@ class PeakDetector:
         """End the scores: decide the runs that are still open, truncated, at the last frame seen."""
         hits = [
             Hit(o, int(row[ONSET]), int(row[PEAK]), self._frame, self._frame - 1, float(self._best[o]), truncated=True)
-            for o, row in enumerate(self._state) if row[ACTIVE]
+            for o, row in enumerate(self._state)
+            if row[ACTIVE]
         ]
         self._state[:, ACTIVE] = 0
         return hits

@@ -77,8 +77,9 @@ class Graph:
             known.add(node.name)
         labels = self.info.labels
         if labels and len(labels) != self.output_channels:
-            raise GraphError(f"{len(labels)} labels {labels} for {self.output_channels} outputs",
-                             "give one label an output")
+            raise GraphError(
+                f"{len(labels)} labels {labels} for {self.output_channels} outputs", "give one label an output"
+            )
 
     @classmethod
     def sequential(cls, layers: Sequence[Layer], input_channels: int = 1, info: NetInfo | None = None) -> "Graph":

@@ -38,9 +38,10 @@ class Layer(ABC):
     def output_frames(self, input_frames: int) -> int:
         """Return how many frames Keras gives for a whole signal of `input_frames`."""
 
-    @abstractmethod
-    def macs(self, input_channels: int) -> int:
-        """Return the multiplications and additions of one output frame, counted in pairs."""
+    @property
+    def macs(self) -> int:
+        """The multiplications of one output frame: by default each weight but the bias counts once."""
+        return sum(w.size for name, w in self.weights.items() if name != "bias")
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
@@ -132,17 +133,14 @@ class Conv1D(Layer):
     def output_channels(self, input_channels: int) -> int:
         """Return the number of filters; raises GraphError where the kernel has another number of input channels."""
         if self.kernel.shape[1] != input_channels:
-            raise GraphError(f"Conv1D: kernel {self.kernel.shape} needs {self.kernel.shape[1]} input channels, "
-                             f"gets {input_channels}")
+            raise GraphError(
+                f"Conv1D: kernel {self.kernel.shape} needs {self.kernel.shape[1]} input channels, gets {input_channels}"
+            )
         return self.kernel.shape[2]
 
     def output_frames(self, input_frames: int) -> int:
         """Return how many frames Keras gives for a whole signal of `input_frames`."""
         return self.rule.ready(input_frames)
-
-    def macs(self, input_channels: int) -> int:
-        """Return the multiplications of one output frame."""
-        return self.kernel.size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -169,17 +167,14 @@ class Dense(Layer):
     def output_channels(self, input_channels: int) -> int:
         """Return the number of units; raises GraphError where the kernel has another number of input channels."""
         if self.kernel.shape[0] != input_channels:
-            raise GraphError(f"Dense: kernel {self.kernel.shape} needs {self.kernel.shape[0]} input channels, "
-                             f"gets {input_channels}")
+            raise GraphError(
+                f"Dense: kernel {self.kernel.shape} needs {self.kernel.shape[0]} input channels, gets {input_channels}"
+            )
         return self.kernel.shape[1]
 
     def output_frames(self, input_frames: int) -> int:
         """Return `input_frames`."""
         return input_frames
-
-    def macs(self, input_channels: int) -> int:
-        """Return the multiplications of one output frame."""
-        return self.kernel.size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -205,10 +200,6 @@ class Activation(Layer):
     def output_frames(self, input_frames: int) -> int:
         """Return `input_frames`."""
         return input_frames
-
-    def macs(self, input_channels: int) -> int:
-        """Return 0: a function is not a product."""
-        return 0
 
 
 KINDS: dict[str, type[Layer]] = {layer.kind: layer for layer in (Conv1D, Dense, Activation)}

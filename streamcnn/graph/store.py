@@ -1,8 +1,8 @@
 """Nets as files: safetensors, with the graph as JSON in its metadata.
 
 A file holds the tensors `<node>/<field>` and three metadata entries: `format` ("streamcnn-net"), `version` (of this
-layout), and `graph` (JSON: nodes with their options, input channels, metadata). `sha256` over the canonical graph and the
-tensors finds damage that still parses, and its first digits name the net on the wire ("ramp@3f9a2c").
+layout), and `graph` (JSON: nodes with their options, input channels, metadata). `sha256` over the canonical graph and
+the tensors finds damage that still parses, and its first digits name the net on the wire ("ramp@3f9a2c").
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def save(graph: Graph, path: str | Path) -> None:
     metadata = {"format": FORMAT, "version": str(VERSION), "graph": text, "sha256": _digest(text, tensors)}
     partial = path.with_name(path.name + ".partial")
     try:
-        safetensors.numpy.save_file(tensors, partial, metadata)
+        partial.write_bytes(safetensors.numpy.save(tensors, metadata))  # save_file would make it private to its owner
         partial.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         partial.unlink(missing_ok=True)
@@ -53,17 +53,22 @@ def load(path: str | Path) -> Graph:
     except OSError as error:
         raise NetFileError(f"{path}: cannot be read: {error}") from error
     except (safetensors.SafetensorError, ValueError, TypeError) as error:
-        raise NetFileError(f"{path}: damaged, or not a safetensors file: {error}",
-                           "make it again with 'streamcnn convert'") from error
+        raise NetFileError(
+            f"{path}: damaged, or not a safetensors file: {error}", "make it again with 'streamcnn convert'"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise NetFileError(f"{path}: a safetensors file, but not a streamcnn net", "make one with 'streamcnn convert'")
     if metadata.get("version") != str(VERSION):
-        raise NetFileError(f"{path}: format version {metadata.get('version')}, this streamcnn reads {VERSION}",
-                           "update streamcnn, or convert the model again")
+        raise NetFileError(
+            f"{path}: format version {metadata.get('version')}, this streamcnn reads {VERSION}",
+            "update streamcnn, or convert the model again",
+        )
     text = metadata.get("graph", "")
     if metadata.get("sha256") != _digest(text, tensors):
-        raise NetFileError(f"{path}: its checksum does not match its content: damaged or edited",
-                           "make it again with 'streamcnn convert'")
+        raise NetFileError(
+            f"{path}: its checksum does not match its content: damaged or edited",
+            "make it again with 'streamcnn convert'",
+        )
     try:
         return _graph(json.loads(text), tensors)
     except StreamcnnError as error:
@@ -83,8 +88,10 @@ def find(name_or_path: str | Path) -> Path:
     shipped = shipped_net(str(name_or_path))
     if shipped is not None:
         return shipped
-    raise NetFileError(f"{path}: no such file, and no shipped net has that name" if not path.exists()
-                       else f"{path}: not a file", "make a net with 'streamcnn convert' or 'streamcnn train'")
+    raise NetFileError(
+        f"{path}: no such file, and no shipped net has that name" if not path.exists() else f"{path}: not a file",
+        "make a net with 'streamcnn convert' or 'streamcnn train'",
+    )
 
 
 def identity(graph: Graph) -> str:

@@ -16,11 +16,11 @@ from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Conv1D
 
 MAX_BYTES = 256 * 2**20
-_ADMITTED = {
-    (f"numpy.{package}.multiarray", name) for package in ("core", "_core") for name in ("_reconstruct", "scalar")
-} | {("numpy", "ndarray"), ("numpy", "dtype")} | {
-    (f"numpy.{package}.numeric", "_frombuffer") for package in ("core", "_core")
-}  # fmt: skip
+_ADMITTED = (
+    {(f"numpy.{package}.multiarray", name) for package in ("core", "_core") for name in ("_reconstruct", "scalar")}
+    | {("numpy", "ndarray"), ("numpy", "dtype")}
+    | {(f"numpy.{package}.numeric", "_frombuffer") for package in ("core", "_core")}
+)
 ORDERS = ("keras", "torch")
 
 
@@ -29,8 +29,9 @@ def import_pickle(
 ) -> Graph:
     """Convert a pickled list [kernel] or [kernel, bias] of one Conv1D, as `layer.get_weights()` gives it.
 
-    `order`: "keras" for kernels (tap, input, output), "torch" for (output, input, tap); the default None is Keras' order
-    where that is plain, and refuses a kernel that would have one tap and several outputs, as a torch one looks then.
+    `order`: "keras" for kernels (tap, input, output), "torch" for (output, input, tap); the default None is Keras'
+    order where that is plain, and refuses a kernel that would have one tap and several outputs, as a torch one looks
+    then.
 
     Raises NetFileError for a file that holds anything else, or that asks to run code.
     """
@@ -40,8 +41,11 @@ def import_pickle(
     if kernel.ndim != 3:
         raise NetFileError(f"{path}: the kernel has the shape {kernel.shape}, expected three axes")
     if order is None and kernel.shape[0] == 1 and kernel.shape[2] > 1:
-        raise NetFileError(f"{path}: a kernel of shape {kernel.shape} is one tap with {kernel.shape[2]} outputs in Keras' "
-                           f"order, but {kernel.shape[2]} taps in PyTorch's", "say which with --order keras or --order torch")
+        raise NetFileError(
+            f"{path}: a kernel of shape {kernel.shape} is one tap with {kernel.shape[2]} outputs in Keras' "
+            f"order, but {kernel.shape[2]} taps in PyTorch's",
+            "say which with --order keras or --order torch",
+        )
     if order == "torch":
         kernel = kernel.transpose(2, 1, 0)
     try:
@@ -62,7 +66,7 @@ def _arrays(path: Path) -> list[np.ndarray]:
         content = _Restricted(io.BytesIO(data)).load()
     except pickle.UnpicklingError as error:
         raise NetFileError(f"{path}: {error}") from error
-    except Exception as error:  # noqa: BLE001 (a damaged pickle fails in as many ways as it has opcodes)
+    except Exception as error:
         raise NetFileError(f"{path}: damaged, or not a pickle: {error!r}") from error
     if isinstance(content, np.ndarray):
         content = [content]
@@ -84,7 +88,9 @@ class _Restricted(pickle.Unpickler):
             return super().find_class(module, name)
         if (module, name) == ("_codecs", "encode"):  # how protocols 0 to 2 write an array's bytes
             return _latin1
-        raise pickle.UnpicklingError(f"refused: it asks for '{module}.{name}', and only NumPy arrays and lists are read")
+        raise pickle.UnpicklingError(
+            f"refused: it asks for '{module}.{name}', and only NumPy arrays and lists are read"
+        )
 
 
 def _latin1(text: str, encoding: str) -> bytes:

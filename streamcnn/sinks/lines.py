@@ -32,10 +32,12 @@ class Lines:
             return
         path = Path(target)
         if path.suffix not in FORMATS:
-            raise InputError(f"{target}: events cannot be written as '{path.suffix}'",
-                             f"end the name with {' or '.join(FORMATS)}, or give '-' for standard output")
+            raise InputError(
+                f"{target}: events cannot be written as '{path.suffix}'",
+                f"end the name with {' or '.join(FORMATS)}, or give '-' for standard output",
+            )
         try:
-            self._file = self._files.enter_context(open(path, "w", encoding="utf-8", newline=""))
+            self._file = self._files.enter_context(path.open("w", encoding="utf-8", newline=""))
         except OSError as error:
             raise InputError(f"{target}: cannot be written: {error.strerror}") from error
         if path.suffix == ".csv":

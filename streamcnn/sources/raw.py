@@ -51,5 +51,6 @@ class Raw(ThreadedSource):
                     return
             ring.write(samples)
         if rest:
-            raise SourceLostError(f"standard input ended inside a frame: {len(rest)} of {frame_bytes} bytes",
-                                  "send whole float32 frames")
+            raise SourceLostError(
+                f"standard input ended inside a frame: {len(rest)} of {frame_bytes} bytes", "send whole float32 frames"
+            )

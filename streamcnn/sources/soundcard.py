@@ -3,16 +3,13 @@
 The callback copies the block into the ring and returns; everything else happens elsewhere.
 """
 
-import contextlib
-import os
-import sys
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from streamcnn.errors import DeviceError, MissingPartError
+from streamcnn.quiet import quiet_libraries
 from streamcnn.ring import Ring
 from streamcnn.sources.live import LiveSource
 
@@ -37,10 +34,17 @@ def input_devices() -> list[Device]:
     apis = sounddevice.query_hostapis()
     default = sounddevice.default.device[0]
     return [
-        Device(number, device["name"], apis[device["hostapi"]]["name"], device["max_input_channels"],
-               device["default_samplerate"], number == default)
-        for number, device in enumerate(sounddevice.query_devices()) if device["max_input_channels"] > 0
-    ]  # fmt: skip
+        Device(
+            number,
+            device["name"],
+            apis[device["hostapi"]]["name"],
+            device["max_input_channels"],
+            device["default_samplerate"],
+            number == default,
+        )
+        for number, device in enumerate(sounddevice.query_devices())
+        if device["max_input_channels"] > 0
+    ]
 
 
 def find_device(wanted: str | int) -> Device:
@@ -59,8 +63,10 @@ def find_device(wanted: str | int) -> Device:
     if len(fitting) == 1:
         return fitting[0]
     problem = "no input device fits" if not fitting else f"{len(fitting)} input devices fit"
-    raise DeviceError(f"{problem} '{wanted}'; there are: {listing}",
-                      "name one of them, or use 'demo' for the built-in signal or '-' for standard input")
+    raise DeviceError(
+        f"{problem} '{wanted}'; there are: {listing}",
+        "name one of them, or use 'demo' for the built-in signal or '-' for standard input",
+    )
 
 
 class SoundCard(LiveSource):
@@ -74,21 +80,29 @@ class SoundCard(LiveSource):
         sounddevice = _sounddevice()
         found = find_device(device)
         if max(channels) > found.channels:
-            raise DeviceError(f"device '{found.name}' has {found.channels} channels, channel {max(channels)} is wanted",
-                              "change 'channels'")
+            raise DeviceError(
+                f"device '{found.name}' has {found.channels} channels, channel {max(channels)} is wanted",
+                "change 'channels'",
+            )
         self.title_text = f"{found.name} ({found.host_api})"
         self._columns = [channel - 1 for channel in channels]
         self._ring: Ring | None = None
         try:
-            with _quiet_alsa():
+            with quiet_libraries():
                 self._stream = sounddevice.InputStream(
-                    device=found.index, samplerate=rate, channels=max(channels), blocksize=block, dtype="float32",
+                    device=found.index,
+                    samplerate=rate,
+                    channels=max(channels),
+                    blocksize=block,
+                    dtype="float32",
                     callback=self._callback,
                 )
         except (sounddevice.PortAudioError, ValueError) as error:
-            raise DeviceError(f"device '{found.name}' cannot be opened at {rate} Hz with {max(channels)} channels: "
-                              f"{_reason(error)}", f"its own rate is {found.default_rate:g} Hz; use a net for that "
-                              "rate, or a device that resamples (such as 'pulse')") from error
+            raise DeviceError(
+                f"device '{found.name}' cannot be opened at {rate} Hz with {max(channels)} channels: {_reason(error)}",
+                f"its own rate is {found.default_rate:g} Hz; use a net for that "
+                "rate, or a device that resamples (such as 'pulse')",
+            ) from error
 
     @property
     def title(self) -> str:
@@ -118,37 +132,16 @@ class SoundCard(LiveSource):
 def _sounddevice() -> object:
     """Import sounddevice, which loads PortAudio and asks it for the devices."""
     try:
-        with _quiet_alsa():
+        with quiet_libraries():
             import sounddevice
     except OSError as error:
-        raise MissingPartError(f"the PortAudio library is not installed ({error})",
-                               "install it: 'apt install libportaudio2' on Debian, Ubuntu and Raspberry Pi OS; or use "
-                               "'--device demo' or '--device -', which do not need it") from error
+        raise MissingPartError(
+            f"the PortAudio library is not installed ({error})",
+            "install it: 'apt install libportaudio2' on Debian, Ubuntu and Raspberry Pi OS; or use "
+            "'--device demo' or '--device -', which do not need it",
+        ) from error
     return sounddevice
 
 
 def _reason(error: Exception) -> str:
     return str(error).splitlines()[0].removeprefix("Error opening InputStream: ")
-
-
-@contextlib.contextmanager
-def _quiet_alsa() -> Iterator[None]:
-    """Keep ALSA's C library from writing its search for devices to standard error.
-
-    Every probe of a device that is not there prints lines like "ALSA lib pcm.c: Unknown PCM"; they say nothing about the
-    device in use, whose errors PortAudio reports by itself.
-    """
-    try:
-        target = sys.__stderr__.fileno()
-    except (AttributeError, OSError, ValueError):
-        yield
-        return
-    sys.__stderr__.flush()
-    saved = os.dup(target)
-    try:
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), target)
-        yield
-    finally:
-        os.dup2(saved, target)
-        os.close(saved)

@@ -25,12 +25,15 @@ class AudioFile:
             self._file = soundfile.SoundFile(self.path)
         except (soundfile.LibsndfileError, TypeError) as error:
             reason = getattr(error, "error_string", str(error)).rstrip(".")
-            raise AudioFileError(f"{self.path}: cannot be read as sound: {reason}",
-                                 "give a WAV, FLAC or OGG file") from error
+            raise AudioFileError(
+                f"{self.path}: cannot be read as sound: {reason}", "give a WAV, FLAC or OGG file"
+            ) from error
         if max(channels) > self._file.channels:
             self.close()
-            raise AudioFileError(f"{self.path}: has {self._file.channels} channels, channel {max(channels)} is wanted",
-                                 "change 'channels'")
+            raise AudioFileError(
+                f"{self.path}: has {self._file.channels} channels, channel {max(channels)} is wanted",
+                "change 'channels'",
+            )
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames
         self._columns = [channel - 1 for channel in channels]

@@ -13,15 +13,15 @@ def write_golden(path: Path, graph: Graph, model: object, signal: np.ndarray) ->
     """Write `input` (frames, channels), at the stream's scale, and `output` (frames, outputs), Keras' answer to it."""
     scaled = (signal * np.float32(graph.info.input_scale)).astype(np.float32)
     output = np.asarray(model(scaled[None]))[0]
-    safetensors.numpy.save_file(
-        {"input": np.ascontiguousarray(signal, np.float32), "output": np.ascontiguousarray(output, np.float32)}, path
-    )
+    tensors = {"input": np.ascontiguousarray(signal, np.float32), "output": np.ascontiguousarray(output, np.float32)}
+    path.write_bytes(safetensors.numpy.save(tensors))
 
 
 def write_card(path: Path, graph: Graph, text: str) -> None:
     """Write a model card: a heading with the facts that the net's file holds, then `text`."""
     info = graph.info
-    path.write_text(f"""# {info.name}
+    path.write_text(
+        f"""# {info.name}
 
 | | |
 | --- | --- |
@@ -35,4 +35,6 @@ def write_card(path: Path, graph: Graph, text: str) -> None:
 | parameters | {sum(node.layer.parameters for node in graph.nodes)} |
 | licence | MIT |
 
-{text}""", encoding="utf-8")
+{text}""",
+        encoding="utf-8",
+    )

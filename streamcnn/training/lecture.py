@@ -19,8 +19,15 @@ TARGET_LAG = 3
 EPOCHS = 5000
 RATE = 48_000
 THRESHOLD = 0.6
-INFO = NetInfo(name="ramp", rate=RATE, labels=("ramp",), target_lag=TARGET_LAG, input_scale=float(RAMP.max()),
-               threshold=THRESHOLD, template=tuple(float(v) for v in RAMP / RAMP.max()))
+INFO = NetInfo(
+    name="ramp",
+    rate=RATE,
+    labels=("ramp",),
+    target_lag=TARGET_LAG,
+    input_scale=float(RAMP.max()),
+    threshold=THRESHOLD,
+    template=tuple(float(v) for v in RAMP / RAMP.max()),
+)
 
 
 def target(padding: str) -> np.ndarray:
@@ -32,14 +39,16 @@ def target(padding: str) -> np.ndarray:
 
 
 def train_lecture_net(padding: str, seed: int) -> object:
-    """Return the trained `keras.Model`. One epoch of 5,000 steps over one example is 5,000 epochs, without their overhead."""
+    """Return the trained `keras.Model`.
+
+    One epoch of 5,000 steps over one example is 5,000 epochs of it, without their overhead.
+    """
     keras = keras_module()
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
-        [keras.Input((None, 1)),
-         keras.layers.Conv1D(1, TAPS, padding=padding, use_bias=False, name="conv")],
+        [keras.Input((None, 1)), keras.layers.Conv1D(1, TAPS, padding=padding, use_bias=False, name="conv")],
         name=f"ramp_{padding}",
-    )  # fmt: skip
+    )
     model.compile(optimizer=keras.optimizers.Adam(), loss="mae")
     example = SIGNAL[None, :, None], target(padding)[None, :, None]
 

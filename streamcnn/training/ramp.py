@@ -17,8 +17,8 @@ SEED = 1
 ROBUST_THRESHOLD = 0.95  # from the ROC in the card: some false detections a minute at 26 dB, nearly every ramp at 20 dB
 
 
-def train_ramp(folder: Path, data: Path | None, say: Callable[[str], None]) -> None:
-    """Train the nets and write nets, goldens and cards into `folder`; `data` is not needed: the signals are made.
+def train_ramp(folder: Path, _data: Path | None, say: Callable[[str], None]) -> None:
+    """Train the nets and write nets, goldens and cards into `folder`; it needs no recordings.
 
     `say` is told what happens, a line at a time. Raises VerificationError where a net does not do what it must.
     """
@@ -30,7 +30,9 @@ def train_ramp(folder: Path, data: Path | None, say: Callable[[str], None]) -> N
     valid.save(folder / "ramp_valid.keras")
     kernel = causal.get_weights()[0]
     (folder / "convnetweights.pickle").write_bytes(pickle.dumps([kernel]))
-    (folder / "convnetweights_torch.pickle").write_bytes(pickle.dumps([np.ascontiguousarray(kernel.transpose(2, 1, 0))]))
+    (folder / "convnetweights_torch.pickle").write_bytes(
+        pickle.dumps([np.ascontiguousarray(kernel.transpose(2, 1, 0))])
+    )
     graph = import_keras(causal, lecture.INFO)
     _check_lecture_nets(folder, graph, import_keras(valid, lecture.INFO))
     graph.save(folder / "ramp.safetensors")
@@ -66,8 +68,10 @@ def _check_lecture_nets(folder: Path, causal: Graph, valid: Graph) -> None:
         at = int(np.argmax(scores)) + graph.first
         wanted = lecture.RAMP_END + lecture.TARGET_LAG
         if at != wanted or scores.max() < lecture.THRESHOLD or np.sort(scores)[-2] > 0.5 * lecture.THRESHOLD:
-            raise VerificationError(f"the variant '{name}' answers {scores.max():.2f} at sample {at}, expected 1 at {wanted}",
-                                    "train with another seed")
+            raise VerificationError(
+                f"the variant '{name}' answers {scores.max():.2f} at sample {at}, expected 1 at {wanted}",
+                "train with another seed",
+            )
 
 
 def _lecture_card(graph: Graph) -> str:

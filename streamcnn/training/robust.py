@@ -1,27 +1,33 @@
 """A ramp net for real microphones: two layers with bias and relu, trained on ramps of any loudness in noise.
 
-The ramps have random amplitudes over 10 dB; the noise is white, coloured or hum, at random levels; half of the loud things
-in it are not ramps (clicks, steps, square and reversed pulses), and must not be answered.
+The ramps have random amplitudes over 10 dB; the noise is white, coloured or hum, at random levels; half of the loud
+things in it are not ramps (clicks, steps, square and reversed pulses), and must not be answered.
 """
 
 import numpy as np
 
+from streamcnn.detect.peak import PeakDetector
 from streamcnn.engine import Engine
 from streamcnn.graph.graph import Graph, NetInfo
-from streamcnn.detect.peak import PeakDetector
 from streamcnn.importers.keras import keras_module
 from streamcnn.training.lecture import RAMP, RATE, TARGET_LAG
 
 AMPLITUDE = (0.25, 0.25 * 10**0.5)  # peak of a ramp, a range of 10 dB
 SHAPE = RAMP / RAMP.max()
 DECOYS = (
-    np.array([1.0]), np.array([1.0, 1, 1, 1, 1]), SHAPE[::-1], np.array([1.0, 0.5, 0.25, 0.125]),
-    np.array([0.0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]), np.array([0, 1.0, 0]), np.concatenate([SHAPE, SHAPE]) * 0.5,
-)  # fmt: skip
+    np.array([1.0]),
+    np.array([1.0, 1, 1, 1, 1]),
+    SHAPE[::-1],
+    np.array([1.0, 0.5, 0.25, 0.125]),
+    np.array([0.0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]),
+    np.array([0, 1.0, 0]),
+    np.concatenate([SHAPE, SHAPE]) * 0.5,
+)
 SPACING = 96  # samples from one loud thing to the next in training
 BATCH, LENGTH, STEPS = 32, 4096, 1200
-INFO = NetInfo(name="ramp_robust", rate=RATE, labels=("ramp",), target_lag=TARGET_LAG,
-               template=tuple(float(v) for v in SHAPE))
+INFO = NetInfo(
+    name="ramp_robust", rate=RATE, labels=("ramp",), target_lag=TARGET_LAG, template=tuple(float(v) for v in SHAPE)
+)
 SNRS_DB = (26, 20, 17, 14)
 REFRACTORY_S = 0.0005
 
@@ -41,7 +47,7 @@ def noise(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def examples(random: np.random.Generator, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return signals and targets, float32 (rows, length): a 1 stands `TARGET_LAG` samples after each ramp's last one."""
+    """Return signals and targets, float32 (rows, length): a 1 stands `TARGET_LAG` after each ramp's last sample."""
     rms = 10 ** random.uniform(-3.5, -1.3, (rows, 1))
     x, y = noise(random, (rows, length)) * rms, np.zeros((rows, length))
     for row in range(rows):
@@ -62,11 +68,13 @@ def train_robust_net(seed: int) -> object:
     keras.utils.set_random_seed(seed)
     random = np.random.default_rng(seed)
     model = keras.Sequential(
-        [keras.Input((None, 1)),
-         keras.layers.Conv1D(16, 9, padding="causal", activation="relu", name="features"),
-         keras.layers.Conv1D(1, 1, activation="sigmoid", name="score")],
+        [
+            keras.Input((None, 1)),
+            keras.layers.Conv1D(16, 9, padding="causal", activation="relu", name="features"),
+            keras.layers.Conv1D(1, 1, activation="sigmoid", name="score"),
+        ],
         name="ramp_robust",
-    )  # fmt: skip
+    )
     rate = keras.optimizers.schedules.CosineDecay(0.02, STEPS)
     model.compile(optimizer=keras.optimizers.Adam(rate), loss="binary_crossentropy")
 
@@ -83,8 +91,9 @@ def train_robust_net(seed: int) -> object:
 def measure_roc(graph: Graph, seed: int, seconds: float = 60.0) -> dict[int, list[tuple[float, float, float]]]:
     """Return, for each signal-to-noise ratio (ramp's peak to white noise's RMS, dB), rows for rising thresholds.
 
-    A row is (threshold, share of ramps heard, false detections per minute), measured by streaming: engine and peak detector,
-    `seconds` of signal with 20 ramps and 20 decoys a second, each ramp matched by a detection at exactly its sample.
+    A row is (threshold, share of ramps heard, false detections per minute), measured by streaming: engine and peak
+    detector, `seconds` of signal with 20 ramps and 20 decoys a second, each ramp matched by a detection at exactly its
+    sample.
     """
     rows = {}
     for snr_db in SNRS_DB:

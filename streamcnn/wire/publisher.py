@@ -25,8 +25,10 @@ class Publisher:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise PublishError(f"cannot publish at {endpoint}: {error.strerror or error}",
-                               "choose another endpoint with --publish or publish.bind, or --publish none") from error
+            raise PublishError(
+                f"cannot publish at {endpoint}: {error.strerror or error}",
+                "choose another endpoint with --publish or publish.bind, or --publish none",
+            ) from error
         self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def publish(self, event: Event) -> Event:

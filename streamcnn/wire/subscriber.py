@@ -1,8 +1,8 @@
 """The subscriber: typed events in.
 
-    with streamcnn.Subscriber("tcp://127.0.0.1:5556", topics=["detection."]) as events:
-        for event in events:
-            print(event.label, event.sample)
+with streamcnn.Subscriber("tcp://127.0.0.1:5556", topics=["detection."]) as events:
+for event in events:
+print(event.label, event.sample)
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ from streamcnn.events import Event, from_json
 class Subscriber:
     """Follows a publisher; an iterator of events that waits for the next one. Belongs to one thread.
 
-    `topics`: prefixes such as "detection.mic0."; all by default. It connects, and connects again, by itself: a publisher
-    that is not there yet is waited for.
+    `topics`: prefixes such as "detection.mic0."; all by default. It connects, and connects again, by itself: a
+    publisher that is not there yet is waited for.
 
     Raises SubscribeError where the endpoint is malformed.
     """
@@ -34,8 +34,10 @@ class Subscriber:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise SubscribeError(f"cannot connect to {endpoint}: {error.strerror or error}",
-                                 "an endpoint looks like tcp://127.0.0.1:5556") from error
+            raise SubscribeError(
+                f"cannot connect to {endpoint}: {error.strerror or error}",
+                "an endpoint looks like tcp://127.0.0.1:5556",
+            ) from error
 
     def receive(self, timeout_s: float | None = None) -> Event | None:
         """Return the next event, or None where none came for `timeout_s` (None: wait for ever).

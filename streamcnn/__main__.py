@@ -1,0 +1,5 @@
+"""`python -m streamcnn` is `streamcnn`."""
+
+from streamcnn.cli import main
+
+main()

@@ -1,0 +1,55 @@
+"""The streaming contract: what must hold for every graph, checked by one function."""
+
+import numpy as np
+
+from streamcnn.engine import Engine
+from streamcnn.forward import reference
+from streamcnn.graph.graph import Graph
+from tests.graphs import pieces
+
+
+def streamed(engine: Engine, blocks: list[np.ndarray]) -> np.ndarray:
+    """Return the joined outputs of blocks, with the flushed tail."""
+    return np.concatenate([*(engine.process(block) for block in blocks), engine.flush()])
+
+
+def tolerance(expected: np.ndarray, float32_oracle: np.ndarray | None = None) -> float:
+    """Return the allowed error: 1e-5 of the output's scale, or twice what a float32 oracle itself is off."""
+    allowed = 1e-5 * max(1.0, float(np.abs(expected).max(initial=0)))
+    if float32_oracle is not None:
+        allowed = max(allowed, 2 * float(np.abs(float32_oracle - expected).max(initial=0)))
+    return allowed
+
+
+def check_streaming_contract(graph: Graph, signal: np.ndarray, seed: int = 0) -> None:
+    """Check that a graph streams: the same as the whole signal, for any split, causally, and after a reset."""
+    engine = Engine(graph)
+    whole = streamed(engine, [signal])
+    expected = reference(graph, signal)
+    assert whole.shape == expected.shape == (graph.output_frames(len(signal)), graph.output_channels)
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=tolerance(expected))
+
+    splits = {f"blocks of {n}": np.split(signal, range(n, len(signal), n)) for n in (1, 7, 64, 1000)}
+    splits |= {f"random split {k}": pieces(signal, seed + k) for k in range(2)}
+    for name, blocks in splits.items():
+        engine.reset()
+        assert np.array_equal(streamed(engine, blocks), whole), f"{name} gives other bits"
+
+    engine.reset()
+    cut = len(signal) // 2
+    early = engine.process(signal[:cut])
+    assert np.array_equal(early, whole[: len(early)]), "later samples changed earlier outputs"
+    known = max(0, -(-(cut - graph.first - graph.delay) // graph.hop))
+    assert len(early) == min(known, len(whole)), "output frames do not come when first, hop and delay say"
+    check_receptive_field(graph)
+
+
+def check_receptive_field(graph: Graph) -> None:
+    """Check by a NaN that an output frame sees just the input frames that the receptive field says."""
+    field = graph.receptive_field
+    probe = np.zeros((2 * field + 8, graph.input_channels), np.float32)
+    probe[field] = np.nan
+    touched = np.flatnonzero(np.isnan(streamed(Engine(graph), [probe])).any(axis=1))
+    positions = graph.first + touched * graph.hop
+    assert positions.min() == field - int(graph.output.ahead), "the newest frame that is seen is not the declared one"
+    assert positions.max() == field + int(graph.output.back), "the oldest frame that is seen is not the declared one"

@@ -1,0 +1,50 @@
+"""The layout is kept: a file imports only from the rows below its own."""
+
+import ast
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "streamcnn").rglob("*.py"))
+# Outside libraries of the edges, and the one place that may import each.
+OWNERS = {
+    "sounddevice": "sources/soundcard.py",
+    "soundfile": "sources/wav.py",
+    "zmq": "wire/",
+    "matplotlib": "cli/pictures.py",
+    "yaml": "config.py",
+    "safetensors": ("graph/store.py", "training/card.py"),
+}
+
+
+def test_imports_go_downwards():
+    """The contracts in pyproject.toml hold."""
+    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_each_edge_library_has_one_owner():
+    """An outside library of the edges is imported in one place only."""
+    users = defaultdict(set)
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                users[name.split(".")[0]].add(path.relative_to(ROOT / "streamcnn").as_posix())
+    for library, owners in OWNERS.items():
+        assert users[library], f"{library} is not used any more"
+        assert [user for user in users[library] if not user.startswith(owners)] == [], library
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda path: path.name)
+def test_every_test_states_its_fact(path: Path):
+    """Each test has a docstring that says what holds."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tests = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    assert [node.name for node in tests if not ast.get_docstring(node)] == []

@@ -1,0 +1,96 @@
+"""The laws of streaming, for random nets: one output as each sample arrives, identical to the whole-signal forward."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamcnn.engine import Engine
+from streamcnn.forward import reference
+from streamcnn.graph.graph import Graph
+from streamcnn.graph.layers import Conv1D, Dense
+from streamcnn.importers.keras import import_keras
+from tests.contract import check_streaming_contract, streamed, tolerance
+from tests.graphs import Recipe, keras_model, pieces, recipes, signal
+
+
+@given(recipe=recipes, frames=st.integers(0, 1500), seed=st.integers(0, 2**16))
+def test_a_net_streams_exactly(recipe: Recipe, frames: int, seed: int):
+    """For any net and signal: streaming equals the reference, for every split the same bits, causal, when declared."""
+    check_streaming_contract(recipe.graph(), signal(seed, frames, recipe.input_channels), seed)
+
+
+@settings(max_examples=40)
+@given(recipe=recipes, frames=st.integers(1, 400), seed=st.integers(0, 2**16))
+def test_engine_reference_and_keras_agree(recipe: Recipe, frames: int, seed: int):
+    """Engine, reference and Keras give the same numbers for the same net, imported from the Keras model."""
+    model = keras_model(recipe.graph())
+    graph = import_keras(model)
+    x = signal(seed, frames, recipe.input_channels)
+    exact = reference(graph, x)
+    if len(exact) == 0:  # Keras refuses a signal that is shorter than a 'valid' window
+        return
+    oracle = np.asarray(model(x[None]))[0]
+    assert oracle.shape == exact.shape
+    np.testing.assert_allclose(oracle, exact, rtol=0, atol=1e-4 * max(1, np.abs(exact).max()))
+    got = streamed(Engine(graph), pieces(x, seed))
+    np.testing.assert_allclose(got, exact, rtol=0, atol=tolerance(exact, oracle))
+
+
+@given(recipe=recipes, seed=st.integers(0, 2**16))
+def test_after_reset_an_engine_is_new(recipe: Recipe, seed: int):
+    """After a reset an engine gives the bits of a fresh one, whatever it heard before."""
+    graph = recipe.graph()
+    used, x = Engine(graph), signal(seed, 300, recipe.input_channels)
+    used.process(signal(seed + 1, 777, recipe.input_channels) * 1e6)
+    used.reset()
+    assert np.array_equal(used.process(x), Engine(graph).process(x))
+
+
+def test_a_long_run_keeps_its_history():
+    """An hour's worth of tiny blocks moves the history around without a trace in the outputs."""
+    random = np.random.default_rng(3)
+    graph = Graph.sequential(
+        [
+            Conv1D(kernel=random.normal(size=(3, 1, 4)), dilation=700, activation="tanh"),
+            Dense(kernel=random.normal(size=(4, 1))),
+        ]
+    )
+    x = signal(4, 50_000, 1)
+    got = streamed(Engine(graph), np.split(x, range(3, len(x), 3)))
+    np.testing.assert_allclose(got, reference(graph, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int16, np.uint8, np.float32])
+def test_blocks_may_have_any_real_dtype(dtype: type):
+    """Blocks of other real dtypes, and one-dimensional ones, are computed in float32."""
+    graph = Graph.sequential([Dense(kernel=np.full((1, 1), 0.5))])
+    out = Engine(graph).process(np.array([0, 2, 4], dtype))
+    assert out.dtype == np.float32
+    assert out.tolist() == [[0], [1], [2]]
+
+
+def test_blocks_of_a_wrong_shape_are_refused():
+    """A block with another number of channels, or of complex numbers, is an InputError that says what was expected."""
+    from streamcnn.errors import InputError
+
+    engine = Engine(Graph.sequential([Dense(kernel=np.ones((2, 1)))], 2))
+    with pytest.raises(InputError, match=r"shape \(5,\), expected \(frames, 2\)"):
+        engine.process(np.zeros(5))
+    with pytest.raises(InputError, match="complex128"):
+        engine.process(np.zeros((5, 2), complex))
+
+
+def test_scale_multiplies_the_input():
+    """An engine's scale stands before the net, as an input in other units would."""
+    graph = Graph.sequential([Conv1D(kernel=np.ones((2, 1, 1)), activation="tanh")])
+    x = signal(1, 100, 1)
+    assert np.array_equal(Engine(graph, scale=4.0).process(x), Engine(graph).process(4 * x))
+
+
+def test_nan_passes_through_and_leaves():
+    """A NaN shows in exactly the outputs whose window holds it, through relu too, and nowhere after."""
+    graph = Graph.sequential([Conv1D(kernel=np.ones((4, 1, 1)), activation="relu")])
+    x = np.zeros(20, np.float32)
+    x[5] = np.nan
+    assert np.flatnonzero(np.isnan(Engine(graph).process(x)[:, 0])).tolist() == [5, 6, 7, 8]

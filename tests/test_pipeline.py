@@ -1,0 +1,207 @@
+"""From frames to events: positions, masks, gaps, files, and the same events for any split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcnn import config
+from streamcnn.config import Peak
+from streamcnn.errors import AudioFileError, ConfigError, GraphError, RateError
+from streamcnn.events import Detection, Event, Gap
+from streamcnn.graph import store
+from streamcnn.graph.graph import Graph, NetInfo
+from streamcnn.graph.layers import Conv1D
+from streamcnn.listener import Listener
+from streamcnn.pipeline import Pipeline
+from streamcnn.replaying import replay
+from streamcnn.sources.wav import AudioFile
+from tests.graphs import pieces
+from tests.signals import RATE, ramps, write
+
+LECTURE = Listener("ramp", store.load("ramp"), Peak())
+
+
+def config_for(net: str = "ramp", **source: object) -> config.Config:
+    """Return a configuration of one stream with one net."""
+    return config.Config(
+        streams=(config.Stream(name="s", source=config.Source(**source), nets=(config.Net(name="n", net=net),)),)
+    )
+
+
+def events(signal: np.ndarray, blocks: list[np.ndarray] | None = None, **options: object) -> list[Event]:
+    """Run a signal through a pipeline with the lecture's net."""
+    pipeline = Pipeline("s", "x", RATE, 1, [LECTURE], **options)
+    found = [event for block in blocks or [signal[:, None]] for event in pipeline.process(np.ascontiguousarray(block))]
+    return found + pipeline.finish()
+
+
+@given(ends=st.lists(st.integers(20, 9900), unique=True, max_size=8), seed=st.integers(0, 999))
+def test_events_do_not_depend_on_the_split(ends: list[int], seed: int):
+    """For any split of the signal the events are equal in every field."""
+    x = ramps(ends, 10_000, noise=0.02, seed=seed)
+    assert events(x, pieces(x[:, None], seed)) == events(x)
+
+
+def test_an_event_stands_at_the_ramps_last_sample():
+    """`sample` is where the ramp ended, `decided_sample` where the score fell again, after the target lag."""
+    (event,) = events(ramps([5000], 10_000))
+    assert isinstance(event, Detection)
+    assert (event.sample, event.start_sample, event.end_sample, event.decided_sample) == (5000, 5000, 5001, 5004)
+    assert event.id == "s/x/ramp/ramp/5000"
+    assert event.time is None
+    assert event.time_s == 5000 / RATE
+
+
+def test_a_ramp_at_the_very_start_is_masked_unless_keras_edges_are_wanted():
+    """Scores that have seen the zeros before the session are not believed, and are with Keras' edges."""
+    x = ramps([4], 100)
+    signal = np.concatenate([x[1:], np.zeros(1, np.float32)])  # its answer comes with the seventh sample of eight
+    assert events(signal) == []
+    assert [event.sample for event in events(signal, mask_edges=False)] == [3]
+
+
+def test_a_gap_is_reported_and_positions_go_on():
+    """Frames that never came give a gap event, end open runs, and later events keep their true samples."""
+    x = ramps([1000, 3000], 4000)
+    pipeline = Pipeline("s", "x", RATE, 1, [LECTURE])
+    found = pipeline.process(x[:1004, None])  # cut in the middle of the run of the first ramp
+    found += pipeline.skip(500, "test")
+    found += pipeline.process(x[1504:, None]) + pipeline.finish()
+    first, gap, second = found
+    assert (first.sample, first.truncated) == (1000, True)
+    assert gap == Gap(stream="s", session="x", start_sample=1004, frames=500, frames_error=0, cause="test")
+    assert (second.sample, second.truncated) == (3000, False)
+
+
+def test_after_a_gap_the_nets_have_forgotten():
+    """What stands before a gap has no part in what is decided after it."""
+    x = ramps([1000], 2000)
+    pipeline = Pipeline("s", "x", RATE, 1, [LECTURE])
+    pipeline.process(x[:1001, None])
+    pipeline.skip(1, "test")
+    assert pipeline.process(x[1001:, None]) == []
+
+
+def test_gain_and_input_scale_multiply(tmp_path: Path):
+    """A quiet signal is heard with the gain that makes up for it."""
+    path = write(tmp_path / "quiet.wav", 0.25 * ramps([1000], 2000))
+    assert list(replay(path, config_for())) == []
+    (event,) = replay(path, config_for(gain=4.0))
+    assert (event.sample, round(event.score, 1)) == (1000, 1.0)
+
+
+def test_each_output_has_its_label():
+    """A net of several outputs gives events under each output's label."""
+    kernel = np.stack([store.load("ramp").nodes[0].layer.kernel[:, :, 0]] * 2, axis=2)
+    kernel[:, :, 1] *= -1
+    graph = Graph.sequential([Conv1D(kernel=kernel)], info=NetInfo(labels=("up", "down"), target_lag=3, input_scale=4))
+    x = ramps([500], 2000) - ramps([1500], 2000)
+    found = Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak(threshold=0.6))]).process(x[:, None])
+    assert [(event.label, event.sample, event.id) for event in found] == [
+        ("up", 500, "s/x/n/up/500"),
+        ("down", 1500, "s/x/n/down/1500"),
+    ]
+
+
+def test_a_net_without_a_threshold_is_refused(tmp_path: Path):
+    """Where neither configuration nor net says a threshold, nothing is guessed."""
+    graph = store.load("ramp").with_info(threshold=None)
+    with pytest.raises(ConfigError, match="no threshold"):
+        Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak())])
+
+
+def test_a_net_of_other_channels_is_refused():
+    """A net that takes another number of channels than the stream has is named."""
+    with pytest.raises(GraphError, match="takes 1 channels, its stream has 2"):
+        Pipeline("s", "x", RATE, 2, [LECTURE])
+
+
+@pytest.mark.parametrize("block", [1, 64, 1000, 10**6])
+def test_replay_gives_the_same_events_at_any_block(tmp_path: Path, block: int):
+    """The block size of a replay changes nothing."""
+    path = write(tmp_path / "x.wav", ramps([700, 5000, 9000], 10_000, noise=0.02))
+    assert list(replay(path, config_for(), block=block)) == list(replay(path, config_for()))
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"),
+    [
+        ("x.wav", "PCM_U8"),
+        ("x.wav", "PCM_16"),
+        ("x.wav", "PCM_24"),
+        ("x.wav", "PCM_32"),
+        ("x.wav", "FLOAT"),
+        ("x.wav", "DOUBLE"),
+        ("x.wav", "ULAW"),
+        ("x.flac", "PCM_16"),
+        ("x.flac", "PCM_24"),
+        ("x.w64", "FLOAT"),
+        ("x.aiff", "PCM_16"),
+    ],
+)
+def test_every_sample_format_is_read(tmp_path: Path, name: str, subtype: str):
+    """Ramps are found at their samples in every format that holds them."""
+    path = write(tmp_path / name, 0.99 * ramps([700, 5000], 10_000), subtype=subtype)
+    assert [event.sample for event in replay(path, config_for())] == [700, 5000]
+
+
+def test_ogg_is_read(tmp_path: Path):
+    """Every frame of a lossy file is read, about as loud as it was."""
+    path = write(tmp_path / "x.ogg", 0.5 * np.sin(np.arange(48_000) / 20).astype(np.float32), subtype="VORBIS")
+    with AudioFile(path) as file:
+        read = np.concatenate(list(file.blocks(1000)))
+    assert read.shape == (48_000, 1)
+    assert np.sqrt(np.mean(read**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+
+
+def test_channels_select(tmp_path: Path):
+    """`channels` picks the channel, counted from 1, and a missing one is refused."""
+    both = np.stack([ramps([700], 2000), ramps([1500], 2000)], axis=1)
+    path = write(tmp_path / "x.wav", both)
+    assert [event.sample for event in replay(path, config_for(channels=(2,)))] == [1500]
+    with pytest.raises(AudioFileError, match="has 2 channels, channel 3 is wanted"):
+        list(replay(path, config_for(channels=(3,))))
+
+
+def test_unreadable_files_are_named(tmp_path: Path):
+    """A missing file, a folder, an empty file and one of noise are refused with name and reason."""
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "noise.wav").write_bytes(bytes(range(256)) * 10)
+    for name, words in [
+        ("none.wav", "no such file"),
+        ("", "folder"),
+        ("empty.wav", "cannot be read"),
+        ("noise.wav", "cannot be read"),
+    ]:
+        with pytest.raises(AudioFileError, match=words):
+            list(replay(tmp_path / name, config_for()))
+
+
+def test_another_rate_is_refused(tmp_path: Path):
+    """A file at another rate than the net's is refused with both rates and a remedy."""
+    path = write(tmp_path / "x.wav", ramps([700], 2000), rate=44_100)
+    with pytest.raises(RateError, match=r"44100 Hz, the net needs 48000 Hz.*resample"):
+        list(replay(path, config_for()))
+
+
+def test_a_net_without_a_rate_needs_one(tmp_path: Path):
+    """A net that does not know its rate is refused until one is given."""
+    store.load("ramp").with_info(rate=None).save(tmp_path / "n.safetensors")
+    path, settings = (
+        write(tmp_path / "x.wav", ramps([700], 2000), rate=8000),
+        config_for(str(tmp_path / "n.safetensors")),
+    )
+    with pytest.raises(RateError, match="--rate"):
+        replay(path, settings)
+    assert [event.sample for event in replay(path, settings, rate=8000)] == [700]
+
+
+def test_several_streams_are_not_replayed_at_once(tmp_path: Path):
+    """A configuration of two streams does not say which one a file is for."""
+    one = config_for().streams[0]
+    two = config.Config(streams=(one, config.Stream(name="t", nets=one.nets)))
+    with pytest.raises(ConfigError, match=r"2 streams \(s, t\)"):
+        replay(tmp_path / "x.wav", two)

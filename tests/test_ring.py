@@ -1,0 +1,89 @@
+"""The ring between a source and the inference thread."""
+
+import threading
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcnn.ring import MAX_BLOCKS, Ring
+
+
+def block(start: int, frames: int) -> np.ndarray:
+    """Return frames that hold their own sample numbers."""
+    return np.arange(start, start + frames, dtype=np.float32)[:, None]
+
+
+@given(sizes=st.lists(st.integers(0, 40), max_size=60), capacity=st.integers(1, 100), reads=st.integers(0, 2**60))
+def test_every_frame_is_delivered_or_counted(sizes: list[int], capacity: int, reads: int):
+    """Whenever one writes and reads, each sample comes out once, in order, at its number, or is counted as lost."""
+    ring, sample, expected, got = Ring(1, capacity), 0, [], []
+    blocks = ring.blocks(timeout_s=0)
+    for turn, size in enumerate(sizes):
+        if ring.write(block(sample, size)):
+            expected += range(sample, sample + size)
+        sample += size
+        if reads >> (turn % 60) & 1:
+            delivered = next(blocks)
+            if delivered is not None:
+                assert delivered.samples[:1, 0].tolist() in ([], [delivered.sample])
+                got += delivered.samples[:, 0].tolist()
+    ring.close()
+    for delivered in blocks:
+        if delivered is not None:
+            got += delivered.samples[:, 0].tolist()
+    assert got == expected
+    assert ring.lost_frames == sample - len(expected)
+    assert ring.next_sample == sample
+
+
+def test_a_block_that_does_not_fit_is_dropped_whole():
+    """An overflow drops the block that came, counts it, and leaves the numbers of later samples right."""
+    ring = Ring(1, 10)
+    assert ring.write(block(0, 8))
+    assert not ring.write(block(8, 3))
+    blocks = ring.blocks(timeout_s=0)
+    assert next(blocks).sample == 0
+    assert next(blocks) is None  # asking for more gives the first block's room back
+    assert ring.write(block(11, 3))
+    assert next(blocks).sample == 11
+    assert (ring.overflows, ring.lost_frames) == (1, 3)
+
+
+def test_too_many_small_blocks_are_counted_too():
+    """A ring whose frames fit but whose block records are used up overflows, and says so."""
+    ring = Ring(1, 10 * MAX_BLOCKS)
+    for k in range(MAX_BLOCKS):
+        assert ring.write(block(k, 1))
+    assert not ring.write(block(MAX_BLOCKS, 1))
+    assert (ring.overflows, ring.lost_frames) == (1, 1)
+
+
+def test_the_drivers_overflow_is_told_with_the_next_block():
+    """A driver's report of lost frames arrives with the next block that is delivered, even after one of our own."""
+    ring = Ring(1, 4)
+    ring.write(block(0, 4))
+    ring.write(block(4, 4), driver_overflow=True)  # does not fit
+    blocks = ring.blocks(timeout_s=0)
+    assert not next(blocks).driver_overflow
+    assert next(blocks) is None
+    ring.write(block(8, 2))
+    assert next(blocks).driver_overflow
+
+
+def test_a_waiting_producer_loses_nothing():
+    """A producer that waits for room, as pipes do, gets every frame through a ring that is much too small."""
+    ring, total = Ring(1, 16), 5000
+
+    def produce() -> None:
+        for start in range(0, total, 10):
+            while not ring.wait_for_room(10, 1.0):
+                pass
+            assert ring.write(block(start, 10))
+        ring.close()
+
+    producer = threading.Thread(target=produce, daemon=True)
+    producer.start()
+    got = [value for b in ring.blocks(timeout_s=1.0) if b is not None for value in b.samples[:, 0]]
+    assert got == list(range(total))
+    assert ring.overflows == 0

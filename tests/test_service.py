@@ -1,0 +1,197 @@
+"""The daemon's composition: streams, threads, and an orderly end."""
+
+import os
+import queue
+import threading
+
+import numpy as np
+import pytest
+
+from streamcnn import service
+from streamcnn.config import Peak
+from streamcnn.errors import RunError, SourceLostError
+from streamcnn.events import Detection, Event, Gap, Health
+from streamcnn.graph import store
+from streamcnn.listener import Listener
+from streamcnn.ring import Ring
+from streamcnn.sources.demo import Demo, demo_signal, ramp_spacing
+from streamcnn.sources.live import ThreadedSource
+from streamcnn.sources.raw import Raw
+from tests.signals import RATE, ramps
+
+LECTURE = Listener("ramp", store.load("ramp"), Peak())
+
+
+class Script(ThreadedSource):
+    """A source that does what a test tells it."""
+
+    paced = False
+
+    def __init__(self, act: object):
+        super().__init__(RATE, 1)
+        self._act = act
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return "the script"
+
+    def _run(self, ring: Ring) -> None:
+        self._act(ring)
+
+
+def run(source: object, duration_s: float | None = 20.0, stopped: object = lambda: False) -> list[Event]:
+    """Run one stream to its end and return its events."""
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    stream = service.StreamService("s", source, [LECTURE], 1.0, events)
+    return list(service.run([stream], events, None, stopped, duration_s))
+
+
+def test_a_source_is_heard_to_its_last_frame():
+    """Every frame that the source wrote is processed, and the last event is health with the state 'ended'."""
+    x = ramps([700, 9990], 10_000)
+    events = run(Script(lambda ring: [ring.write(block[:, None]) for block in np.array_split(x, 33)]))
+    found = [event for event in events if isinstance(event, Detection)]
+    assert [event.sample for event in found] == [700, 9990]
+    assert all(event.detected_at is not None for event in found)
+    assert (events[-1].state, events[-1].sample, events[-1].detections) == ("ended", 10_000, 2)
+
+
+def test_a_ring_overflow_becomes_a_gap_event():
+    """Blocks that the ring could not take are reported with their exact place and number, and positions stay true."""
+    x = ramps([500_000], 600_000)
+
+    def flood(ring: Ring) -> None:
+        ring.write(x[:1000, None])
+        ring.write(x[1000 : 1000 + ring.capacity + 1, None])  # larger than the ring
+        rest = x[1001 + ring.capacity :, None]
+        for block in np.array_split(rest, len(rest) // 5000):
+            while not ring.wait_for_room(len(block), 1.0):
+                pass
+            ring.write(block)
+
+    events = run(Script(flood))
+    (gap,) = [event for event in events if isinstance(event, Gap)]
+    lost = 2 * RATE + 1
+    assert (gap.start_sample, gap.frames, gap.frames_error) == (1000, lost, 0)
+    assert [event.sample for event in events if isinstance(event, Detection)] == [500_000]
+    assert (events[-1].overflows, events[-1].lost_frames, events[-1].sample) == (1, lost, 600_000)
+
+
+def test_frames_lost_at_the_very_end_are_reported_too():
+    """An overflow that nothing follows is still a gap event."""
+    events = run(Script(lambda ring: ring.write(np.zeros((ring.capacity + 7, 1), np.float32))))
+    assert [(event.start_sample, event.frames) for event in events if isinstance(event, Gap)] == [(0, 2 * RATE + 7)]
+
+
+def test_a_failing_source_ends_the_run_with_its_reason():
+    """What a source dies of is raised after its last events are out."""
+
+    def fail(ring: Ring) -> None:
+        ring.write(ramps([700], 1000)[:, None])
+        raise SourceLostError("unplugged")
+
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    stream = service.StreamService("s", Script(fail), [LECTURE], 1.0, events)
+    seen = []
+    with pytest.raises(SourceLostError, match="unplugged"):
+        seen.extend(service.run([stream], events, None, lambda: False))
+    # `extend` keeps what was yielded before the error
+    assert [event.sample for event in seen if isinstance(event, Detection)] == [700]
+
+
+def test_a_bug_in_a_source_is_not_swallowed():
+    """An unforeseen error in a thread ends the run as a failure that names the stream."""
+    with pytest.raises(RunError, match="stream 's' failed: ZeroDivisionError"):
+        run(Script(lambda ring: 1 / 0))
+
+
+def test_a_silent_device_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    """A paced source that delivers nothing is an error, since a lost device reports nothing by itself."""
+    monkeypatch.setattr(service, "STALLED_S", 0.3)
+    source = Script(lambda ring: source._stopping.wait(20))
+    source.paced = True
+    with pytest.raises(SourceLostError, match="the script delivered nothing"):
+        run(source)
+
+
+def test_duration_and_stopping_end_a_run():
+    """A run ends after its duration, and when it is told to stop; both end in an orderly way."""
+    source = Script(lambda ring: source._stopping.wait(20))
+    assert run(source, duration_s=0.2)[-1].state == "ended"
+    flag = threading.Event()
+    source = Script(lambda ring: flag.set() or source._stopping.wait(20))
+    assert run(source, stopped=flag.is_set)[-1].state == "ended"
+
+
+def test_silence_is_called_no_signal(monkeypatch: pytest.MonkeyPatch):
+    """Health says 'no signal' where the input is digital silence, and its level where it is not."""
+    monkeypatch.setattr(service, "HEALTH_EVERY_S", 0.05)
+
+    def states(value: float) -> set[tuple]:
+        source = Script(
+            lambda ring: [
+                ring.write(np.full((480, 1), value, np.float32)) for _ in range(20) if not source._stopping.wait(0.02)
+            ]
+        )
+        return {(e.state, e.level_dbfs) for e in run(source) if isinstance(e, Health) and e.state != "ended"}
+
+    assert states(0.0) == {("no signal", None)}
+    assert ("running", -6.0) in states(0.5)
+
+
+def test_the_demo_is_a_function_of_the_sample():
+    """The demo's blocks are the demo's signal, whatever the block size, with a ramp's end at each half second."""
+    whole = demo_signal(0, 3 * RATE, RATE)
+    parts = [demo_signal(start, 1000, RATE) for start in range(0, 3 * RATE, 1000)]
+    assert np.array_equal(np.concatenate(parts), whole)
+    ends = np.flatnonzero(whole > 0.9)
+    assert ends.tolist() == list(range(ramp_spacing(RATE), 3 * RATE, ramp_spacing(RATE)))
+    written, ring = [], Ring(1, 10 * RATE)
+    source = Demo(RATE, 1, 777)
+    source.start(ring)
+    for block in ring.blocks(1.0):
+        written.append(block.samples.copy())
+        if sum(map(len, written)) > 1.2 * RATE:
+            break
+    source.stop()
+    heard = np.concatenate(written)[:, 0]
+    assert np.array_equal(heard, whole[: len(heard)])
+
+
+def test_the_demos_ramps_are_heard_at_their_samples():
+    """Live, through threads and ring, the demo's detections stand at the signal's ramps."""
+    found = [event for event in run(Demo(RATE, 1, 256), duration_s=1.7) if isinstance(event, Detection)]
+    assert [event.sample for event in found] == [24_000, 48_000, 72_000]
+    assert all(event.time is not None and event.time_error_s < 0.5 for event in found)
+
+
+def _raw(data: bytes, channels: tuple[int, ...]) -> list[Event]:
+    read, write = os.pipe()
+    with open(read, "rb") as reader, open(write, "wb") as writer:
+
+        def feed() -> None:
+            writer.write(data)
+            writer.close()
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            return run(Raw(RATE, channels, reader))
+        finally:
+            feeder.join()
+
+
+def test_raw_frames_are_read_without_loss():
+    """Ten seconds of raw stereo, faster than real time: every frame is processed, in the right channel."""
+    right = ramps([700, 479_000], 480_000)
+    data = np.stack([np.zeros_like(right), right], axis=1).tobytes()
+    events = _raw(data, (2,))
+    assert [event.sample for event in events if isinstance(event, Detection)] == [700, 479_000]
+    assert (events[-1].sample, events[-1].overflows) == (480_000, 0)
+
+
+def test_raw_input_that_ends_inside_a_frame_is_reported():
+    """Bytes that make no whole frame are not dropped in silence."""
+    with pytest.raises(SourceLostError, match="3 of 4 bytes"):
+        _raw(np.zeros(100, np.float32).tobytes() + b"abc", (1,))

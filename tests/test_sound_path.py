@@ -1,0 +1,117 @@
+"""The real sound path: a file played into a sound server is heard frame by frame behind the sound card."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamcnn.events import Detection, Event, Gap, Health
+from streamcnn.wire.subscriber import Subscriber
+from tests.conftest import Cli, SoundServer, wait_until
+from tests.signals import RATE, ramps, write
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    """An endpoint that no other test uses."""
+    return f"ipc://{tmp_path}/events"
+
+
+@pytest.fixture
+def here(sound_server: SoundServer) -> Cli:
+    """The command line, as a client of the sound server."""
+    return Cli(sound_server.environment)
+
+
+def _stop(daemon: subprocess.Popen, number: int = signal.SIGINT) -> tuple[int, str, str]:
+    daemon.send_signal(number)
+    try:
+        out, err = daemon.communicate(timeout=20)
+    finally:
+        daemon.kill()
+    return daemon.returncode, out, err
+
+
+def _heard(subscriber: Subscriber, events: list[Event], count: int) -> bool:
+    event = subscriber.receive(0.2)
+    if event is not None:
+        events.append(event)
+    return sum(isinstance(e, Detection) for e in events) >= count
+
+
+def test_twenty_ramps_through_the_sound_card(tmp_path: Path, endpoint: str, here: Cli, sound_server: SoundServer):
+    """Twenty played ramps give twenty detections over ZeroMQ, spaced exactly as in the file, with no overflow."""
+    random = np.random.default_rng(11)
+    ends = (20_000 + np.cumsum(random.integers(6_000, 14_000, 20))).tolist()
+    path = write(tmp_path / "ramps.wav", ramps(ends, ends[-1] + 20_000))
+    daemon = here.start("run", "--device", "pulse", "--publish", endpoint)
+    try:
+        with Subscriber(endpoint) as subscriber:
+            events: list[Event] = []
+            wait_until(lambda: isinstance(subscriber.receive(0.2), Health), "the daemon's first health event")
+            sound_server.play(path)
+            wait_until(lambda: _heard(subscriber, events, 20), "twenty detections")
+            wait_until(lambda: isinstance(subscriber.receive(0.2), Health), "another second of health")
+            code, out, err = _stop(daemon)
+            while (event := subscriber.receive(1.0)) is not None:
+                events.append(event)
+    finally:
+        daemon.kill()
+    samples = [event.sample for event in events if isinstance(event, Detection)]
+    assert np.diff(samples).tolist() == np.diff(ends).tolist()
+    assert len(out.splitlines()) == 20
+    assert not [event for event in events if isinstance(event, Gap)]
+    last = events[-1]
+    assert (last.state, last.overflows, last.lost_frames, last.detections) == ("ended", 0, 0, 20)
+    assert code == 130
+    assert "Traceback" not in err
+    assert "ALSA lib" not in err
+
+
+def test_silence_and_signal_are_told_apart(tmp_path: Path, endpoint: str, here: Cli, sound_server: SoundServer):
+    """`run` says 'no signal' while nothing plays, and the level when something does; SIGTERM ends it with code 0."""
+    daemon = here.start("run", "--device", "pulse", "--publish", endpoint)
+    try:
+        with Subscriber(endpoint, ["health."]) as subscriber:
+            wait_until(lambda: (event := subscriber.receive(0.2)) and event.state == "no signal", "no signal")
+            wait_until(lambda: (event := subscriber.receive(0.2)) and event.state == "no signal", "no signal, again")
+            tone = (0.5 * np.sin(np.arange(2 * RATE) / 10)).astype(np.float32)
+            sound_server.play(write(tmp_path / "tone.wav", tone))
+            event = wait_until(
+                lambda: (event := subscriber.receive(0.2)) and event.state == "running" and event, "a level"
+            )
+            assert -7 < event.level_dbfs < -5
+    finally:
+        code, _, err = _stop(daemon, signal.SIGTERM)
+    assert code == 0
+    assert "NO SIGNAL" in err
+
+
+def test_devices_lists_the_sound_server(here: Cli):
+    """`devices` lists what can record, as a table and as JSON."""
+    listed = json.loads(here("devices", "--json").stdout)
+    assert "pulse" in [device["name"] for device in listed]
+    table = here("devices")
+    assert "pulse" in table.stdout
+    assert table.stderr == ""
+
+
+def test_an_unknown_device_lists_those_there_are(here: Cli):
+    """A device that does not exist is one line with the devices there are, and exit code 2."""
+    done = here("run", "--device", "no such thing", "--publish", "none")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "'pulse'" in done.stderr
+    assert "no such thing" in done.stderr
+
+
+def test_a_channel_that_the_device_lacks_is_refused(tmp_path: Path, here: Cli):
+    """A channel beyond the device's is refused with the number it has."""
+    settings = "streams: [{name: a, source: {device: pulse, channels: [99]}, nets: [{name: n, net: ramp}]}]"
+    (tmp_path / "c.yaml").write_text(settings, encoding="utf-8")
+    done = here("run", "--config", tmp_path / "c.yaml", "--publish", "none")
+    assert done.returncode == 2
+    assert "channel 99 is wanted" in done.stderr
