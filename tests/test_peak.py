@@ -46,7 +46,7 @@ def detect(values: np.ndarray, threshold: float, refractory: int, blocks: list[n
 def test_peaks_are_those_of_the_rules(values: list[float], refractory: int):
     """The compiled detector finds just the peaks that the written-out rules give."""
     table = np.array(values, np.float32).reshape(-1, 1)
-    expected = [hit._replace(score=float(np.float32(hit.score))) for hit in naive_peaks(table[:, 0], 0.55, refractory)]
+    expected = [hit._replace(score=float(str(hit.score))) for hit in naive_peaks(table[:, 0], 0.55, refractory)]
     assert detect(table, 0.55, refractory, [table]) == expected
 
 

@@ -14,6 +14,7 @@ from streamcnn.sources.wav import AudioFile
 
 COLUMNS = 3000  # a picture has no more columns than that: longer signals are drawn as their envelope
 BLOCK = 16384
+FEW_EVENTS = 40
 
 
 def draw_replay(path: Path, stream: Stream, events: list[Event], picture: Path) -> None:
@@ -35,7 +36,7 @@ def draw_replay(path: Path, stream: Stream, events: list[Event], picture: Path) 
                 trace.add(engine.process(block).max(axis=1, initial=-np.inf))
     traces[0].draw(rows[0], "tab:blue")
     rows[0].set_ylabel("signal")
-    rows[0].set_title(path.name)
+    rows[0].set_title(path.name, loc="left")
     for net, trace, axis in zip(nets, traces[1:], rows[1:], strict=True):
         trace.draw(axis, "tab:gray")
         axis.axhline(
@@ -50,12 +51,18 @@ def draw_replay(path: Path, stream: Stream, events: list[Event], picture: Path) 
             markersize=5,
             label=f"{len(found)} detections, when decided",
         )
-        for event in found:
-            rows[0].axvline(event.sample / rate, color="tab:red", linewidth=0.7, alpha=0.6)
+        _mark(rows[0], [event.sample / rate for event in found])
         axis.set_ylabel(f"score of {net.name}")
-        axis.legend(loc="upper right", fontsize="small")
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small", frameon=False)
     rows[-1].set_xlabel("seconds")
     _save(figure, picture)
+
+
+def _mark(axis: object, seconds: list[float]) -> None:
+    """Mark where events stand in the signal: lines while there are few, a row of ticks at the top otherwise."""
+    height = 1.0 if len(seconds) <= FEW_EVENTS else 0.08
+    for at in seconds:
+        axis.axvline(at, ymin=1 - height, color="tab:red", linewidth=0.8, alpha=0.7)
 
 
 def draw_weights(graph: Graph, picture: Path) -> None:
@@ -76,6 +83,7 @@ def draw_weights(graph: Graph, picture: Path) -> None:
             limit = float(np.abs(table).max()) or 1.0
             image = axis.imshow(table, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit, interpolation="nearest")
             figure.colorbar(image, ax=axis)
+            axis.locator_params(integer=True, min_n_ticks=1)
             axis.set_xlabel("output channel")
             axis.set_ylabel("tap x input" if kernel.ndim == 3 else "input channel")
     _save(figure, picture)

@@ -55,6 +55,11 @@ _compiled_scan = entry_point(
 )(_scan)
 
 
+def _decimal(score: np.float32) -> float:
+    """Return the float64 with the fewest digits that is this score in float32: 0.93, not 0.9300000071525574."""
+    return float(str(score))
+
+
 class PeakDetector:
     """Finds peaks in a stream of scores; used by one thread at a time.
 
@@ -62,7 +67,7 @@ class PeakDetector:
     """
 
     def __init__(self, outputs: int, threshold: float, refractory: int):
-        self.threshold = float(np.float32(threshold))
+        self.threshold = threshold
         self._refractory = max(1, refractory)
         self._scan = _compiled_scan()
         self._state = np.zeros((outputs, 4), np.int64)
@@ -86,12 +91,20 @@ class PeakDetector:
             self._hit_scores,
         )
         self._frame += frames
-        return [Hit(*self._hits[k].tolist(), float(self._hit_scores[k])) for k in range(count)]
+        return [Hit(*self._hits[k].tolist(), _decimal(self._hit_scores[k])) for k in range(count)]
 
     def flush(self) -> list[Hit]:
         """End the scores: decide the runs that are still open, truncated, at the last frame seen."""
         hits = [
-            Hit(o, int(row[ONSET]), int(row[PEAK]), self._frame, self._frame - 1, float(self._best[o]), truncated=True)
+            Hit(
+                o,
+                int(row[ONSET]),
+                int(row[PEAK]),
+                self._frame,
+                self._frame - 1,
+                _decimal(self._best[o]),
+                truncated=True,
+            )
             for o, row in enumerate(self._state)
             if row[ACTIVE]
         ]
