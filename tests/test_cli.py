@@ -204,9 +204,9 @@ def test_a_bad_file_does_not_stop_the_others(cli: Cli, wav: Path, tmp_path: Path
 
 def test_a_closed_pipe_is_no_error(cli: Cli, wav: Path):
     """`replay | head -1` ends quietly."""
-    command = " ".join([*cli.command(("replay", *[wav] * 300)), "| head -1"])
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)
+    command = " ".join([*cli.command(("replay", *[wav] * 300)), "| head -1; exit ${PIPESTATUS[0]}"])
+    done = subprocess.run(command, shell=True, executable="/bin/bash", capture_output=True, text=True, check=False)
+    assert (done.stderr, len(done.stdout.splitlines()), done.returncode) == ("", 1, 0)
 
 
 def test_convert_and_inspect(cli: Cli, tmp_path: Path):

@@ -180,6 +180,33 @@ def test_unreadable_files_are_named(tmp_path: Path):
             list(replay(tmp_path / name, config_for()))
 
 
+def test_a_file_that_was_cut_off_is_reported_after_its_events(tmp_path: Path):
+    """A WAV shorter than its header says gives the events of what is there, then an error; a streamed one is whole."""
+    path = write(tmp_path / "x.wav", ramps([700, 9000], 10_000))
+    data = path.read_bytes()
+    path.write_bytes(data[:20_000])
+    events = replay(path, config_for())
+    assert next(events).sample == 700
+    with pytest.raises(AudioFileError, match="cut off: it ends after frame 49"):
+        next(events)
+    at = data.index(b"data") + 4
+    path.write_bytes(data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :])  # as ffmpeg writes into a pipe
+    assert [event.sample for event in replay(path, config_for())] == [700, 9000]
+
+
+def test_a_damaged_file_is_reported_after_its_events(tmp_path: Path):
+    """A FLAC with a damaged middle gives an error that says where, after the events before it."""
+    noise = np.random.default_rng(0).normal(size=100_000) * 0.01
+    path = write(tmp_path / "x.flac", ramps([700], 100_000) * 0.9 + noise, subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    path.write_bytes(data)
+    events = replay(path, config_for(), block=1000)
+    assert next(events).sample == 700
+    with pytest.raises(AudioFileError, match=r"x\.flac: damaged after frame"):
+        list(events)
+
+
 def test_another_rate_is_refused(tmp_path: Path):
     """A file at another rate than the net's is refused with both rates and a remedy."""
     path = write(tmp_path / "x.wav", ramps([700], 2000), rate=44_100)

@@ -21,6 +21,10 @@ COMMANDS = {
 INTERRUPTED = 130
 
 
+class _ReaderGoneError(Exception):
+    """Whoever read our output (`| head`) has had enough of it."""
+
+
 class _Commands(click.Group):
     """Loads a command's file only when the command is called, so that `run` never pays for `train`."""
 
@@ -33,6 +37,13 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"streamcnn.cli.{name}").command
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command. Click would end it with code 1 where the reader of its output has gone."""
+        try:
+            return super().invoke(context)
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without loading them."""
@@ -67,8 +78,8 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): that is its right. Python must not flush into the void at exit.
+    except (BrokenPipeError, _ReaderGoneError):
+        # That is its right. Python must not flush into the void at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except MemoryError:

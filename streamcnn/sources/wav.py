@@ -1,5 +1,6 @@
 """Sound files: whatever libsndfile reads (WAV, FLAC, OGG, AIFF, ...), any sample format, as float32 blocks."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,20 @@ import numpy as np
 import soundfile
 
 from streamcnn.errors import AudioFileError
+
+# Programs that write WAV into a pipe cannot know its length and say something at least this large.
+UNKNOWN_LENGTH = 0x7FFF0000
+
+
+def _promised_bytes(libsndfile_log: str) -> int | None:
+    """Return how many bytes of sound a WAV's header promises, where the file holds fewer; None where all is well.
+
+    libsndfile opens a file that was cut off as if it were a shorter one, and only its log tells.
+    """
+    match = re.search(r"^data : (\d+) \(should be (\d+)\)", libsndfile_log, re.MULTILINE)
+    if match is None or int(match[1]) <= int(match[2]) or int(match[1]) >= UNKNOWN_LENGTH:
+        return None
+    return int(match[1])
 
 
 class AudioFile:
@@ -36,12 +51,13 @@ class AudioFile:
             )
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames
+        self._promised_bytes = _promised_bytes(self._file.extra_info)
         self._columns = [channel - 1 for channel in channels]
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
         """Yield the file's frames from where it stands, in blocks of at most `frames`: float32 (frames, channels).
 
-        Raises AudioFileError where the file breaks off or its data is damaged.
+        Raises AudioFileError where the data is damaged, and after the last frame where the file is cut off.
         """
         read = 0
         try:
@@ -49,7 +65,13 @@ class AudioFile:
                 read += len(block)
                 yield np.ascontiguousarray(block[:, self._columns])
         except soundfile.LibsndfileError as error:
-            raise AudioFileError(f"{self.path}: damaged after frame {read}: {error.error_string}") from error
+            reason = error.error_string or "its decoder gave up"
+            raise AudioFileError(f"{self.path}: damaged after frame {read}: {reason}") from error
+        if self._promised_bytes is not None:
+            raise AudioFileError(
+                f"{self.path}: cut off: it ends after frame {read}, its header promises {self._promised_bytes} bytes",
+                "what is there has been read",
+            )
 
     def close(self) -> None:
         """Close the file."""
