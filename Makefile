@@ -34,7 +34,7 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.installed-run
 
 # PortAudio is the one system library, and only sound cards need it: without it everything else works.
-system-libraries:
+system-libraries: | $(BIN)/python
 	@$(BIN)/python -c 'import ctypes.util, sys; sys.exit(ctypes.util.find_library("portaudio") is None)' || \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    echo "installing PortAudio (libportaudio2) ..." >&2; \

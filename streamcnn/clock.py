@@ -9,6 +9,7 @@ error.
 from collections import deque
 
 WINDOW_S = 10.0
+STEP_S = 1.0  # a jump by more than this is the host's clock being set, and the past says nothing about it
 
 
 class Clock:
@@ -16,12 +17,15 @@ class Clock:
 
     def __init__(self, rate: int):
         self._rate = rate
-        self._offsets: deque[tuple[float, float]] = deque()
+        self._offsets: deque[tuple[int, float]] = deque()
 
     def observe(self, sample: int, utc_s: float) -> None:
         """Take one pair: `sample` was converted at `utc_s`, seconds since 1970."""
-        self._offsets.append((utc_s, utc_s - sample / self._rate))
-        while utc_s - self._offsets[0][0] > WINDOW_S:
+        offset = utc_s - sample / self._rate
+        if self._offsets and abs(offset - self._offsets[-1][1]) > STEP_S:
+            self._offsets.clear()
+        self._offsets.append((sample, offset))
+        while sample - self._offsets[0][0] > WINDOW_S * self._rate:
             self._offsets.popleft()
 
     def utc(self, sample: int) -> tuple[float, float] | None:

@@ -5,9 +5,10 @@ the file and what was expected. msgspec checks the types and ranges and reports 
 path into a line.
 """
 
+import math
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import yaml
@@ -18,6 +19,8 @@ DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+MAX_RATE = 10_000_000  # Hz
+MAX_DURATION_S = 3650 * 86400.0
 
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -31,11 +34,19 @@ class Duration(float):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)", text) if isinstance(text, str) else None
         if match is None:
             raise ValueError(f"Expected a time with its unit such as `10ms` or `2s`, got `{text}`")
-        return cls(float(match[1]) * _UNIT_S[match[2]])
+        seconds = float(match[1]) * _UNIT_S[match[2]]
+        if seconds > MAX_DURATION_S:
+            raise ValueError(f"Expected at most ten years, got `{text}`")
+        return cls(seconds)
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all configuration records: frozen, and strict about unknown keys."""
+
+
+def _refuse_infinite(name: str, value: float | None) -> None:
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"Expected a finite number for `{name}`, got `{value}`")
 
 
 class Source(_Record, kw_only=True):
@@ -47,10 +58,14 @@ class Source(_Record, kw_only=True):
     """
 
     device: str | Annotated[int, msgspec.Meta(ge=0)] = "demo"
-    rate: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    rate: Annotated[int, msgspec.Meta(ge=1, le=MAX_RATE)] | None = None
     channels: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1)], ...], msgspec.Meta(min_length=1)] = (1,)
     block: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 256
     gain: Positive = 1.0
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        _refuse_infinite("gain", self.gain)
 
 
 class Peak(_Record, kw_only=True):
@@ -60,6 +75,10 @@ class Peak(_Record, kw_only=True):
     label: Name | None = None
     threshold: float | None = None
     refractory: Duration = Duration(0.010)
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        _refuse_infinite("threshold", self.threshold)
 
 
 class Net(_Record, kw_only=True):
@@ -89,6 +108,20 @@ class Config(_Record, kw_only=True):
 
     streams: Annotated[tuple[Stream, ...], msgspec.Meta(min_length=1)]
     publish: Publish = Publish()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates (a name may look like one), and with numbers such as 1e-3, which YAML 1.1 reads as words."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
+)
 
 
 def load(path: str | Path) -> Config:
@@ -122,13 +155,13 @@ def parse(text: str, path: Path) -> Config:
     Raises ConfigError, with file, line and path, for whatever is not valid.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)
         _refuse_duplicate_keys(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if root is None:
         raise ConfigError(f"{path}: is empty", "a configuration has at least the key 'streams'")
@@ -188,6 +221,8 @@ def _refuse_duplicate_keys(node: yaml.Node | None) -> None:
 
 
 def _refuse_duplicate_names(config: Config, path: Path) -> None:
+    if sum(stream.source.device == "-" for stream in config.streams) > 1:
+        raise ConfigError(f"{path}: at streams: two read standard input", "give it to one of them")
     for where, names in [
         ("streams", [stream.name for stream in config.streams]),
         *((f"streams[{i}].nets", [net.name for net in stream.nets]) for i, stream in enumerate(config.streams)),

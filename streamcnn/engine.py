@@ -2,43 +2,52 @@
 
 import numpy as np
 
-from streamcnn.compiler import kernels
 from streamcnn.compiler.build import entry_point
-from streamcnn.compiler.plan import COUNT, COUNTERS_WIDTH, initial_counters, plan
-from streamcnn.errors import InputError
+from streamcnn.compiler.kernels import interpreter
+from streamcnn.compiler.plan import CHUNK, initial_counters, plan
+from streamcnn.compiler.tables import COUNT
+from streamcnn.errors import GraphError, InputError
 from streamcnn.graph.graph import Graph
 
 _process = entry_point(
-    "int64(int64[:,::1], int64[:,::1], float32[::1], int64[:,::1], float32[::1], float32[::1], float32,"
-    " Array(float32, 2, 'C', readonly=True), float32[:,::1])"
-)(kernels.process)
+    "int64(int64[:,::1], int64[::1], int64[:,::1], float32[::1], int64[:,::1], float32[::1], float32[::1], float32,"
+    " Array(float32, 2, 'C', readonly=True), int64, boolean, float32[:,::1])"
+)(interpreter.process)
 
 
 class Engine:
     """Runs a graph on a stream, block by block; one engine a stream, used by one thread at a time.
 
     For any split of a signal into blocks the outputs are the same bits, and joined with `flush()` they are the graph's
-    output on the whole signal. `max_block` (frames) is only what `process_into` can be sure of: larger blocks work.
-    `scale` multiplies every sample before the graph sees it.
+    output on the whole signal. `max_block`: how many frames run through all layers at a time (at most 256); larger blocks
+    are cut, smaller ones save memory. `scale` multiplies every sample before the graph sees it. `prewarm`: start after
+    endless silence instead of with zeros in every layer; by default what the net's file says.
 
-    Raises GraphError where the graph's layers do not fit together.
+    Raises GraphError where the graph's layers do not fit together, or where it cannot be prewarmed.
     """
 
-    def __init__(self, graph: Graph, max_block: int = 1024, scale: float = 1.0):
+    def __init__(self, graph: Graph, max_block: int = 1024, scale: float = 1.0, *, prewarm: bool | None = None):
         if max_block < 1:
             raise InputError(f"max_block is {max_block}, expected at least 1 frame")
         self.graph = graph
         self.max_block = max_block
-        self._plan = plan(graph)
-        self._scale = np.float32(scale)
-        self._process = _process()
-        self._arena = np.zeros(self._plan.arena_size, np.float32)
-        self._scratch = np.zeros(self._plan.scratch_size, np.float32)
-        self._counters = np.zeros((len(self._plan.lines), COUNTERS_WIDTH), np.int64)
         self.hop = graph.hop
         self.first = graph.first
         self.delay = graph.delay
         self.receptive_field = graph.receptive_field
+        self._plan = plan(graph, min(max_block, CHUNK))
+        self._scale = np.float32(scale)
+        self._process = _process()
+        self._arena = np.zeros(self._plan.arena_size, np.float32)
+        self._scratch = np.zeros(self._plan.scratch_size, np.float32)
+        self._counters = initial_counters(self._plan.lines)
+        self._ended = False
+        self._prewarm = graph.info.prewarm if prewarm is None else prewarm
+        if self._prewarm and (graph.receptive_field is None or self.first or self.delay):
+            raise GraphError(
+                f"net '{graph.info.name}' cannot start prewarmed: it is recurrent, padded or looks ahead",
+                "start it from zeros: prewarm=False",
+            )
         self.reset()
 
     @property
@@ -53,48 +62,86 @@ class Engine:
 
     def max_output_frames(self, frames: int) -> int:
         """Return how many output frames a block of `frames` can give at most."""
-        return -(-frames // self.hop) + 1
+        return -(-frames // self.hop) + self._plan.output_slack
 
     def process(self, block: np.ndarray) -> np.ndarray:
         """Process a block (frames, channels) or, with one channel, (frames,); any real dtype, computed in float32.
 
-        Returns the scores that became known: a new float32 array (output frames, outputs), output frame i standing at
-        input frame first + i*hop. Raises InputError for a wrong shape or dtype.
+        Frames of several axes may come as such. Returns the scores that became known: a new float32 array (output frames,
+        outputs), output frame i standing at input frame first + i*hop. Raises InputError for a wrong shape or dtype, and
+        after `flush`.
         """
         block = self._checked(block)
         out = np.empty((self.max_output_frames(len(block)), self.graph.output_channels), np.float32)
         return out[: self.process_into(block, out)]
 
     def process_into(self, block: np.ndarray, out: np.ndarray) -> int:
-        """Like `process`, without allocating: float32 C-ordered `block` (frames, channels) into `out`; returns the
-        count.
+        """Like `process`, without allocating: float32 C-ordered `block` (frames, values) into `out`; returns the count.
 
         `out`: (at least max_output_frames(frames), outputs), float32, C-ordered. The block is not checked.
         """
-        plan = self._plan
-        return self._process(
-            plan.ops, plan.lines, plan.weights, self._counters, self._arena, self._scratch, self._scale, block, out
-        )
+        return self._run(block, out, ending=False)
 
     def flush(self) -> np.ndarray:
         """End the signal: return the scores that its padded end adds, float32 (output frames, outputs).
 
-        Causal and valid layers give everything as it becomes known, so nothing is left.
+        Each layer's own end is padded as Keras pads it. After it only `reset` is possible.
         """
-        return np.empty((0, self.graph.output_channels), np.float32)
+        self._refuse_after_end()
+        total = self.graph.output_frames(self.frames)
+        out = np.empty((max(0, total - self.output_frames), self.graph.output_channels), np.float32)
+        nothing = np.empty((0, self.graph.input_channels), np.float32)
+        count = self._run(nothing, out, ending=True)
+        self._ended = True
+        return out[:count]
 
     def reset(self) -> None:
         """Forget everything: the engine is again as when it was made."""
         self._arena[:] = 0
         self._counters[:] = initial_counters(self._plan.lines)
+        self._ended = False
+        if self._prewarm:
+            self._hear_silence()
+
+    def _run(self, block: np.ndarray, out: np.ndarray, *, ending: bool) -> int:
+        plan = self._plan
+        count = self._process(
+            plan.nodes,
+            plan.links,
+            plan.lines,
+            plan.weights,
+            self._counters,
+            self._arena,
+            self._scratch,
+            self._scale,
+            block,
+            self._plan.chunk,
+            ending,
+            out,
+        )
+        if count < 0:
+            raise AssertionError("a line of the plan is too short for its frames")
+        return count
+
+    def _hear_silence(self) -> None:
+        """Fill every history with what silence leaves there, and count from 0 again."""
+        period = self.graph.period
+        frames = period * -(-self.graph.receptive_field // period)
+        self.process(np.zeros((frames, self.graph.input_channels), np.float32))
+        self._counters -= self._counters[:, COUNT : COUNT + 1].copy()  # each line's BASE moves by its own COUNT
+
+    def _refuse_after_end(self) -> None:
+        if self._ended:
+            raise InputError("the signal has been flushed", "call reset() before the next one")
 
     def _checked(self, block: np.ndarray) -> np.ndarray:
+        self._refuse_after_end()
         block = np.asarray(block)
         channels = self.graph.input_channels
         if block.ndim == 1 and channels == 1:
             block = block[:, None]
-        if block.ndim != 2 or block.shape[1] != channels:
+        if block.shape[1:] not in ((channels,), self.graph.input_shape):
             raise InputError(f"block has the shape {block.shape}, expected (frames, {channels})")
         if block.dtype.kind not in "fiu":
             raise InputError(f"block has the dtype {block.dtype}, expected real numbers")
-        return np.ascontiguousarray(block, np.float32)
+        return np.ascontiguousarray(block.reshape(len(block), channels), np.float32)

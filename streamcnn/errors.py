@@ -8,6 +8,7 @@
     │   ├── UnsupportedLayerError   a layer that cannot stream exactly: layer, reason, remedy
     │   ├── AudioFileError          a sound file that cannot be read
     │   ├── RateError               a source whose sample rate is not the net's
+    │   ├── EndpointError           a ZeroMQ endpoint that is none
     │   └── DeviceError             a sound device that does not exist or cannot be opened so
     ├── MissingPartError    (2)     a library or system package that this command needs is not installed
     └── RunError            (1)     the input was right and the work failed
@@ -71,6 +72,10 @@ class RateError(InputError):
 
 class DeviceError(InputError):
     """A sound device that does not exist, or that refuses the wanted format."""
+
+
+class EndpointError(InputError):
+    """A ZeroMQ endpoint that is malformed, or names a host that is not there."""
 
 
 class MissingPartError(StreamcnnError):

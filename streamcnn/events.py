@@ -1,8 +1,8 @@
 """What is published: one record a kind of event, and their JSON on the wire (schema 1).
 
 Positions are counted in samples (int64) from the session's start and go on through gaps. UTC times are estimates that
-carry their own error. A record that replays a plain file has no UTC time: `time` is null and `time_s` counts from the
-file's start.
+carry their own error. Files and pipes have no UTC: there `time` is null and
+`time_s` counts from their start.
 """
 
 from datetime import UTC, datetime

@@ -1,51 +1,263 @@
 """The oracle: a slow, obvious forward of a graph over a whole signal.
 
 It shares nothing with the engine but the layer records, computes in float64, and is meant to be read beside the
-formulas in Keras' documentation.
+formulas in Keras' documentation. Tensors are (frames, values of a frame).
 """
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 
+from streamcnn.graph import layers as L
+from streamcnn.graph.functions import defaults
 from streamcnn.graph.graph import INPUT, Graph
-from streamcnn.graph.layers import Activation, Conv1D, Dense, Layer
+from streamcnn.graph.layer import size
+from streamcnn.graph.timing import FrameRule
 
-_FUNCTIONS = {
+Array = np.ndarray
+
+
+def reference(graph: Graph, signal: Array) -> Array:
+    """Return the graph's output for a whole signal.
+
+    `signal`: (frames,) or (frames, values of a frame), any float. The result is float64 (output frames, outputs): what
+    the engine's outputs joined, `flush` included, must equal.
+    """
+    return reference_tensors(graph, signal)[graph.output_name]
+
+
+def reference_tensors(graph: Graph, signal: Array) -> dict[str, Array]:
+    """Return every tensor of the graph for a whole signal, by the name of the node that makes it."""
+    signal = np.asarray(signal, dtype=np.float64)
+    tensors = {INPUT: signal.reshape(len(signal), graph.input_channels)}
+    with np.errstate(over="ignore", invalid="ignore"):
+        for node in graph.nodes:
+            inputs = [tensors[name] for name in node.inputs]
+            width = graph.shapes[node.inputs[0]][-1]
+            tensors[node.name] = _forward(node.layer, graph.rules[node.name], width, *inputs)
+    return tensors
+
+
+def _forward(layer: L.Layer, rule: FrameRule, width: int, x: Array, *more: Array) -> Array:
+    """Return the output of one layer; `width` is the last axis of its input's frames."""
+    match layer:
+        case L.Conv1D():
+            return _conv(layer, rule, x)
+        case L.Conv1DTranspose():
+            return _conv_transpose(layer, rule, x)
+        case L.Dense():
+            rows = x.reshape(-1, width) @ _f64(layer.kernel) + (0 if layer.bias is None else _f64(layer.bias))
+            return function(layer.activation)(rows).reshape(len(x), -1)
+        case L.Activation():
+            return function(layer.activation, layer.arguments)(x.reshape(-1, width)).reshape(x.shape)
+        case L.GLU():
+            first, second = np.split(x, 2, axis=1)
+            return first * _sigmoid(second)
+        case L.PReLU():
+            return np.where(x >= 0, x, x * _f64(layer.slope))
+        case L.Affine():
+            return x * _f64(layer.scale) + _f64(layer.offset)
+        case L.Normalize():
+            return _normalize(layer, x.reshape(-1, layer.width)).reshape(x.shape)
+        case L.Select():
+            return x[:, list(layer.indices)]
+        case L.Pooling1D():
+            return _pool(layer, rule, x)
+        case L.Repeat():
+            return np.repeat(x, layer.times, axis=0)
+        case L.ZeroPadding1D():
+            return np.pad(x, ((layer.left, layer.right), (0, 0)))
+        case L.Cropping1D():
+            return x[layer.left : max(layer.left, len(x) - layer.right)]
+        case L.Stack():
+            whole = len(x) - len(x) % layer.frames
+            return x[:whole].reshape(whole // layer.frames, -1)
+        case L.Unstack():
+            return x.reshape(len(x) * layer.frames, size(layer.shape))
+        case L.SimpleRNN() | L.LSTM() | L.GRU():
+            return _recurrent(layer, x)
+        case L.Merge():
+            return _merge(layer.by, (x, *more))
+        case L.Concatenate():
+            return np.concatenate([x, *more], axis=1)
+    raise AssertionError(f"the reference does not know {layer.kind}")
+
+
+def _f64(weights: Array) -> Array:
+    return weights.astype(np.float64)
+
+
+def _padded(rule: FrameRule, span: int, x: Array) -> tuple[Array, int]:
+    """Return x with the zeros that its windows of `span` frames reach into, and the number of windows."""
+    windows = int(rule.total(len(x)))
+    left = -rule.oldest
+    right = max(0, (windows - 1) * rule.down + span - left - len(x))
+    return np.pad(x, ((left, right), (0, 0))), windows
+
+
+def _conv(layer: L.Conv1D, rule: FrameRule, x: Array) -> Array:
+    padded, frames = _padded(rule, layer.span, x)
+    kernel = _f64(layer.kernel)
+    y = np.zeros((frames, kernel.shape[2]))
+    inputs, outputs = kernel.shape[1], kernel.shape[2] // layer.groups
+    for tap in range(layer.taps):
+        window = padded[tap * layer.dilation :][: (frames - 1) * layer.stride + 1 if frames else 0 : layer.stride]
+        for group in range(layer.groups):
+            to = slice(group * outputs, (group + 1) * outputs)
+            y[:, to] += window[:, group * inputs : (group + 1) * inputs] @ kernel[tap, :, to]
+    return function(layer.activation)(y if layer.bias is None else y + _f64(layer.bias))
+
+
+def _conv_transpose(layer: L.Conv1DTranspose, rule: FrameRule, x: Array) -> Array:
+    frames, kernel = int(rule.total(len(x))), _f64(layer.kernel)
+    full = np.zeros((len(x) * layer.stride + layer.span + frames, kernel.shape[1]))
+    for n, frame in enumerate(x):
+        for tap in range(len(kernel)):
+            full[n * layer.stride + tap * layer.dilation] += kernel[tap] @ frame
+    y = full[layer.crop : layer.crop + frames]
+    return function(layer.activation)(y if layer.bias is None else y + _f64(layer.bias))
+
+
+def _pool(layer: L.Pooling1D, rule: FrameRule, x: Array) -> Array:
+    frames = int(rule.total(len(x)))
+    y = np.zeros((frames, x.shape[1]))
+    for i in range(frames):
+        start = i * layer.stride + rule.oldest
+        seen = x[max(0, start) : start + layer.pool]
+        y[i] = seen.max(axis=0) if layer.by == "max" else seen.mean(axis=0)
+    return y
+
+
+def _normalize(layer: L.Normalize, x: Array) -> Array:
+    match layer.by:
+        case "layer":
+            x = x - x.mean(axis=1, keepdims=True)
+            x = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + layer.epsilon)
+        case "rms":
+            x = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + layer.epsilon)
+        case "unit":
+            x = x / np.sqrt(np.maximum((x**2).sum(axis=1, keepdims=True), layer.epsilon))
+    scaled = x if layer.scale is None else x * _f64(layer.scale)
+    return scaled if layer.offset is None else scaled + _f64(layer.offset)
+
+
+def _merge(by: str, inputs: tuple[Array, ...]) -> Array:
+    match by:
+        case "subtract":
+            return inputs[0] - inputs[1]
+        case "average":
+            return sum(inputs) / len(inputs)
+    return {"add": np.add, "multiply": np.multiply, "maximum": np.maximum, "minimum": np.minimum}[by].reduce(inputs)
+
+
+def _recurrent(layer: L.SimpleRNN | L.LSTM | L.GRU, x: Array) -> Array:
+    act, gate, units = function(layer.activation), function(layer.gate), layer.units
+    kernel, recurrent = _f64(layer.kernel), _f64(layer.recurrent_kernel)
+    bias = np.zeros(kernel.shape[1]) if layer.bias is None else _f64(layer.bias)
+    h, c, y = np.zeros(units), np.zeros(units), np.zeros((len(x), units))
+    for i, frame in enumerate(x):
+        match layer:
+            case L.SimpleRNN():
+                h = act(frame @ kernel + bias + h @ recurrent)
+            case L.LSTM():
+                z = frame @ kernel + h @ recurrent + bias
+                i_gate, f_gate, o_gate = gate(z[:units]), gate(z[units : 2 * units]), gate(z[3 * units :])
+                c = f_gate * c + i_gate * act(z[2 * units : 3 * units])
+                h = o_gate * act(c)
+            case L.GRU():
+                h = _gru_step(layer, frame @ kernel, recurrent, bias, h, act, gate)
+        y[i] = h
+    return y
+
+
+def _gru_step(layer: L.GRU, from_input: Array, recurrent: Array, bias: Array, h: Array, act: Callable, gate: Callable):
+    u = layer.units
+    if layer.reset_after:
+        bias = bias if bias.ndim == 2 else np.stack([bias, bias])
+        a, b = from_input + bias[0], h @ recurrent + bias[1]
+        z, r = gate(a[:u] + b[:u]), gate(a[u : 2 * u] + b[u : 2 * u])
+        candidate = act(a[2 * u :] + r * b[2 * u :])
+    else:
+        a = from_input + bias
+        b = h @ recurrent[:, : 2 * u]
+        z, r = gate(a[:u] + b[:u]), gate(a[u : 2 * u] + b[u:])
+        candidate = act(a[2 * u :] + (r * h) @ recurrent[:, 2 * u :])
+    return z * h + (1 - z) * candidate
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _softplus(x: Array) -> Array:
+    return np.logaddexp(x, 0)
+
+
+def _relu(x: Array, negative_slope: float, max_value: float, threshold: float) -> Array:
+    above = np.minimum(x, max_value)
+    return np.where(x >= threshold, above, negative_slope * (x - threshold))
+
+
+def _log_softmax(x: Array) -> Array:
+    shifted = x - x.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _sparsemax(x: Array) -> Array:
+    """Sparsemax as Keras has it (3.5 to 3.15, all backends).
+
+    Its threshold takes the sum of all running sums over the support, where Martins and Astudillo (ICML 2016, algorithm 1)
+    take the last of them. A net was trained with what Keras computes, so that is what streams.
+    """
+    ordered = -np.sort(-x, axis=1)
+    sums = np.cumsum(ordered, axis=1)
+    inside = ordered - (sums - 1) / np.arange(1, x.shape[1] + 1) > 0
+    tau = ((sums * inside).sum(axis=1) - 1) / inside.sum(axis=1)
+    return np.maximum(x - tau[:, None], 0)
+
+
+def _gelu(x: Array, approximate: float) -> Array:
+    if approximate:
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + np.vectorize(math.erf, otypes=[float])(x / math.sqrt(2)))
+
+
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+_FUNCTIONS: dict[str, Callable[..., Array]] = {
     "linear": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
+    "relu": _relu,
+    "sigmoid": _sigmoid,
     "tanh": np.tanh,
+    "leaky_relu": lambda x, slope: np.where(x >= 0, x, slope * x),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "elu": lambda x, alpha: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    "selu": lambda x: _SELU_SCALE * np.where(x >= 0, x, _SELU_ALPHA * np.expm1(np.minimum(x, 0))),
+    "celu": lambda x, alpha: np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha)),
+    "softplus": _softplus,
+    "softsign": lambda x: x / (np.abs(x) + 1),
+    "squareplus": lambda x, b: 0.5 * (x + np.sqrt(x**2 + b)),
+    "soft_shrink": lambda x, t: np.sign(x) * np.maximum(np.abs(x) - t, 0),
+    "hard_shrink": lambda x, t: np.where(np.abs(x) > t, x, 0),
+    "sparse_plus": lambda x: np.where(x <= -1, 0, np.where(x >= 1, x, 0.25 * (x + 1) ** 2)),
+    "silu": lambda x: x * _sigmoid(x),
+    "gelu": _gelu,
+    "tanh_shrink": lambda x: x - np.tanh(x),
+    "threshold": lambda x, t, value: np.where(x > t, x, value),
+    "sparse_sigmoid": lambda x: np.clip(0.5 * (x + 1), 0, 1),
+    "exponential": np.exp,
+    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "hard_silu": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "hard_tanh": lambda x: np.clip(x, -1, 1),
+    "mish": lambda x: x * np.tanh(_softplus(x)),
+    "log_sigmoid": lambda x: -_softplus(-x),
+    "softmax": lambda x: np.exp(_log_softmax(x)),
+    "log_softmax": _log_softmax,
+    "sparsemax": _sparsemax,
 }
 
 
-def reference(graph: Graph, signal: np.ndarray) -> np.ndarray:
-    """Return the graph's output for a whole signal.
-
-    `signal`: (frames,) or (frames, channels), any float; the result is float64 (output frames, outputs): what the
-    engine's outputs joined, `flush` included, must equal.
-    """
-    signal = np.asarray(signal, dtype=np.float64)
-    tensors = {INPUT: signal.reshape(len(signal), graph.input_channels)}
-    for node in graph.nodes:
-        tensors[node.name] = _forward(node.layer, tensors[node.input])
-    return tensors[graph.nodes[-1].name]
-
-
-def _forward(layer: Layer, x: np.ndarray) -> np.ndarray:
-    match layer:
-        case Conv1D():
-            if layer.padding == "causal":
-                x = np.concatenate([np.zeros((layer.span - 1, x.shape[1])), x])
-            frames = max(0, len(x) - layer.span + 1)
-            y = np.zeros((frames, layer.kernel.shape[2]))
-            for tap in range(layer.taps):
-                start = tap * layer.dilation
-                y += x[start : start + frames] @ layer.kernel[tap].astype(np.float64)
-        case Dense():
-            y = x @ layer.kernel.astype(np.float64)
-        case Activation():
-            return _FUNCTIONS[layer.activation](x)
-        case _:
-            raise AssertionError(f"the reference does not know {layer.kind}")
-    if layer.bias is not None:
-        y = y + layer.bias.astype(np.float64)
-    return _FUNCTIONS[layer.activation](y)
+def function(name: str, arguments: tuple[float, ...] | None = None) -> Callable[[Array], Array]:
+    """Return an activation function on (rows, values), with its default parameters where none are given."""
+    arguments = defaults(name) if arguments is None else arguments
+    return lambda x: _FUNCTIONS[name](x, *arguments)

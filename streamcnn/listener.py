@@ -20,7 +20,12 @@ class Listener:
     def labels(self) -> tuple[str, ...]:
         """The names of the net's outputs: the configured one, the net's own, or the listener's name, numbered."""
         outputs = self.graph.output_channels
-        if self.settings.label is not None and outputs == 1:
+        if self.settings.label is not None:
+            if outputs != 1:
+                raise ConfigError(
+                    f"net '{self.name}': one label, '{self.settings.label}', for {outputs} outputs",
+                    "leave it out, and name the outputs when converting: --labels",
+                )
             return (self.settings.label,)
         if self.graph.info.labels:
             return self.graph.info.labels

@@ -15,7 +15,7 @@ from streamcnn.clock import Clock
 from streamcnn.detect.hits import Hit
 from streamcnn.detect.peak import PeakDetector
 from streamcnn.engine import Engine
-from streamcnn.errors import GraphError
+from streamcnn.errors import ConfigError, GraphError
 from streamcnn.events import Detection, Event, Gap, utc
 from streamcnn.graph.store import identity
 from streamcnn.listener import Listener
@@ -45,28 +45,67 @@ class Pipeline:
         self.rate = rate
         self.sample = 0  # the next one expected
         self.detections = 0
+        self._bad_from: int | None = None  # where a run of NaN or Inf samples began that still goes on
         self._clock = clock
         self._names = {"stream": stream, "session": session}
         self._runners = [_Runner(listener, rate, channels, gain, mask_edges) for listener in listeners]
 
     def process(self, samples: np.ndarray) -> list[Event]:
-        """Process float32 frames (frames, channels), C-ordered, that follow the last ones; return what was decided."""
-        events = [self._event(runner, hit) for runner in self._runners for hit in runner.process(self.sample, samples)]
-        self.sample += len(samples)
+        """Process float32 frames (frames, channels), C-ordered, that follow the last ones; return what was decided.
+
+        A run of frames that hold NaN or Inf is a gap, reported when it ends.
+        """
+        finite = np.isfinite(samples)
+        if self._bad_from is None and finite.all():
+            return self._process(samples)
+        good, events = finite.all(axis=1), []
+        cuts = np.flatnonzero(good[1:] != good[:-1]) + 1
+        for run, is_good in zip(np.split(samples, cuts), np.split(good, cuts), strict=True):
+            if len(run) == 0:
+                continue
+            if is_good[0]:
+                events += [*self._end_of_bad_run(), *self._process(run)]
+            else:
+                self._bad_from = self.sample if self._bad_from is None else self._bad_from
+                events += self._end_runs()
+                self.sample += len(run)
         return events
 
     def skip(self, frames: int, cause: str, frames_error: int | None = 0) -> list[Event]:
         """Account for frames that never came: end open runs, reset the nets, and report the gap."""
-        events = [self._event(runner, hit) for runner in self._runners for hit in runner.end()]
-        gap = Gap(**self._names, start_sample=self.sample, frames=frames, frames_error=frames_error, cause=cause)
+        events = [*self._end_of_bad_run(), *self._end_runs(), self._gap(self.sample, frames, frames_error, cause)]
         self.sample += frames
-        for runner in self._runners:
-            runner.restart(self.sample)
-        return [*events, gap]
+        self._restart()
+        return events
 
     def finish(self) -> list[Event]:
         """End the session: flush nets and detectors; return what was still open."""
+        if self._bad_from is not None:
+            return self._end_of_bad_run()
         return [self._event(runner, hit) for runner in self._runners for hit in (*runner.flush(), *runner.end())]
+
+    def _process(self, samples: np.ndarray) -> list[Event]:
+        events = [self._event(runner, hit) for runner in self._runners for hit in runner.process(self.sample, samples)]
+        self.sample += len(samples)
+        return events
+
+    def _end_runs(self) -> list[Event]:
+        return [self._event(runner, hit) for runner in self._runners for hit in runner.end()]
+
+    def _end_of_bad_run(self) -> list[Event]:
+        """Report the run of bad frames that ends here, if there is one, and start the nets anew behind it."""
+        if self._bad_from is None:
+            return []
+        start, self._bad_from = self._bad_from, None
+        self._restart()
+        return [self._gap(start, self.sample - start, 0, "the samples were NaN or Inf")]
+
+    def _restart(self) -> None:
+        for runner in self._runners:
+            runner.restart(self.sample)
+
+    def _gap(self, start: int, frames: int, frames_error: int | None, cause: str) -> Gap:
+        return Gap(**self._names, start_sample=start, frames=frames, frames_error=frames_error, cause=cause)
 
     def _event(self, runner: "_Runner", hit: Hit) -> Detection:
         self.detections += 1
@@ -90,7 +129,7 @@ class Pipeline:
             truncated=hit.truncated,
             time=utc(time[0]) if time else None,
             time_error_s=time[1] if time else None,
-            time_s=sample / self.rate if self._clock is None else None,
+            time_s=sample / self.rate if time is None else None,
         )
 
 
@@ -104,12 +143,18 @@ class _Runner:
                 f"net '{listener.name}' takes {graph.input_channels} channels, its stream has {channels}",
                 "select as many with 'channels'",
             )
+        scale = gain * graph.info.input_scale
+        if not 0 < abs(scale) < float(np.finfo(np.float32).max):
+            raise ConfigError(
+                f"net '{listener.name}': gain {gain:g} times input scale {graph.info.input_scale:g} is {scale:g}",
+                "choose a gain that float32 samples survive",
+            )
         refractory = -(-round(listener.settings.refractory * rate) // graph.hop)
         self.listener = listener
         self.labels = listener.labels
         self.net = identity(graph)
         self.detector = PeakDetector(graph.output_channels, listener.threshold, refractory)
-        self._engine = Engine(graph, scale=gain * graph.info.input_scale)
+        self._engine = Engine(graph, scale=scale)
         self._lag = graph.info.target_lag
         self._mask_edges = mask_edges
         self._scores = np.empty((0, graph.output_channels), np.float32)

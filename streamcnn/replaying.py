@@ -1,5 +1,6 @@
 """Files to events, through the same pipeline as the sound card."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +21,13 @@ def replay(
     block: int = DEFAULT_BLOCK,
     rate: int | None = None,
     mask_edges: bool = True,
+    session: str | None = None,
 ) -> Iterator[Event]:
     """Yield the events of one sound file.
 
     `config`: a configuration, or the path of one, with a single stream. `block` (frames) changes nothing but the speed.
-    `rate`: the rate of nets that do not know theirs. The session's name is the file's, positions count from its start,
-    and `time` is None.
+    `rate`: the rate of nets that do not know theirs. Positions count from the file's start, and `time` is None.
+    `session`: the session's name, the file's by default.
 
     Raises ConfigError, NetFileError, AudioFileError, and RateError where the file's rate is not the net's.
     """
@@ -39,21 +41,29 @@ def replay(
         )
     stream = config.streams[0]
     nets = load_listeners(stream)
-    return _events(path, stream, nets, block, needed_rate(nets, rate or stream.source.rate), mask_edges)
+    path = Path(path)
+    session = (session or path.name).encode(errors="backslashreplace").decode()  # names of files may be any bytes
+    return _events(path, session, stream, nets, block, needed_rate(nets, rate or stream.source.rate), mask_edges)
 
 
 def _events(
-    path: str | Path, stream: configuration.Stream, nets: list[Listener], block: int, rate: int, mask_edges: bool
+    path: Path,
+    session: str,
+    stream: configuration.Stream,
+    nets: list[Listener],
+    block: int,
+    rate: int,
+    mask_edges: bool,
 ) -> Iterator[Event]:
     with AudioFile(path, stream.source.channels) as file:
         if file.rate != rate:
             raise RateError(
                 f"{file.path}: is sampled at {file.rate} Hz, the net needs {rate} Hz",
-                f"resample it first: sox {file.path.name} -r {rate} resampled.wav",
+                f"resample it first: sox {shlex.quote(str(file.path))} -r {rate} resampled.wav",
             )
         pipeline = Pipeline(
             stream.name,
-            file.path.name,
+            session,
             file.rate,
             len(stream.source.channels),
             nets,

@@ -56,7 +56,8 @@ class Ring:
         """Append a block (frames, channels); drops and counts it, and returns False, where it does not fit."""
         frames = len(samples)
         self._driver_overflow |= driver_overflow
-        if frames > self.capacity - (self._in - self._out) or self._written - self._read == MAX_BLOCKS:
+        self.overflows += driver_overflow
+        if not self._fits(frames):
             self.overflows += 1
             self.lost_frames += frames
             self._next_sample += frames
@@ -76,9 +77,13 @@ class Ring:
     def wait_for_room(self, frames: int, timeout_s: float) -> bool:
         """Wait until a block of `frames` fits: for producers that can wait (files and pipes, not sound cards)."""
         self._room.clear()
-        if frames <= self.capacity - (self._in - self._out) and self._written - self._read < MAX_BLOCKS:
+        if self._fits(frames):
             return True
-        return self._room.wait(timeout_s)
+        self._room.wait(timeout_s)
+        return self._fits(frames)
+
+    def _fits(self, frames: int) -> bool:
+        return frames <= self.capacity - (self._in - self._out) and self._written - self._read < MAX_BLOCKS
 
     def close(self) -> None:
         """Say that no more blocks will come."""

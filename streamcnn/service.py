@@ -26,7 +26,10 @@ from streamcnn.sources.live import LiveSource
 from streamcnn.wire.publisher import Publisher
 
 RING_S = 2.0
+RING_BLOCKS = 4  # at least so many, where blocks are long
+EVENTS = 100_000  # that may wait to be published before inference waits for them
 POLL_S = 0.1
+JOIN_POLL_S = 0.005
 HEALTH_EVERY_S = 1.0
 SILENCE_DBFS = -100.0  # below half a bit of 16-bit audio: a cable that is not there
 STALLED_S = 10.0  # a device that delivers nothing for so long is lost
@@ -39,27 +42,25 @@ class StreamService:
     """
 
     def __init__(
-        self, name: str, source: LiveSource, listeners: list[Listener], gain: float, events: "queue.SimpleQueue[Event]"
+        self, name: str, source: LiveSource, listeners: list[Listener], gain: float, events: "queue.Queue[Event]"
     ):
         self.name = name
         self.source = source
         self.session = secrets.token_hex(4)
         self._error: Exception | None = None
         self._events = events
-        self._ring = Ring(source.channels, math.ceil(RING_S * source.rate))
+        self._ring = Ring(source.channels, max(math.ceil(RING_S * source.rate), RING_BLOCKS * source.block))
         self._clock = Clock(source.rate)
         self._pipeline = Pipeline(
             name, self.session, source.rate, source.channels, listeners, gain=gain, clock=self._clock
         )
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
         self._level = 0.0
-        self._last_block_s = time.monotonic()
-        self._last_health: Health | None = None
+        self._idle_s = 0.0
 
     def start(self) -> None:
         """Start inference, then the source."""
         self._thread.start()
-        self._last_block_s = time.monotonic()
         self.source.start(self._ring)
 
     @property
@@ -70,11 +71,6 @@ class StreamService:
     def stop(self) -> None:
         """End the source; the inference thread drains what has arrived and ends too."""
         self.source.stop()
-
-    def join(self) -> None:
-        """Wait for the inference thread, where it was started, to finish what has arrived."""
-        if self._thread.ident is not None:
-            self._thread.join()
 
     @property
     def error(self) -> Exception | None:
@@ -110,13 +106,14 @@ class StreamService:
             if block is None:
                 self._notice_stall()
                 continue
-            self._last_block_s = time.monotonic()
+            self._idle_s = 0.0
             if block.utc_s is not None:
                 self._clock.observe(block.sample, block.utc_s)
             if block.driver_overflow:
                 self._put(self._pipeline.skip(0, "the driver lost frames", None))
             self._catch_up(block.sample)
-            self._level = max(self._level, float(np.max(np.abs(block.samples), initial=0)))
+            level = np.max(np.abs(block.samples), initial=0, where=np.isfinite(block.samples))
+            self._level = max(self._level, float(level))
             self._put(self._pipeline.process(block.samples))
         self._catch_up(self._ring.next_sample)
         self._put(self._pipeline.finish())
@@ -137,17 +134,17 @@ class StreamService:
 
     def _notice_stall(self) -> None:
         """A lost device often reports nothing: only the missing frames tell."""
-        silent_s = time.monotonic() - self._last_block_s
-        if silent_s > STALLED_S and self.source.paced:
+        self._idle_s += POLL_S  # not by the clock: a daemon that was itself suspended has missed nothing yet
+        if self._idle_s > STALLED_S and self.source.paced:
             raise SourceLostError(
-                f"{self.source.title} delivered nothing for {silent_s:.0f} s",
+                f"{self.source.title} delivered nothing for {self._idle_s:.0f} s",
                 "check the cable and 'streamcnn devices', then start again",
             )
 
 
 def run(
     streams: list[StreamService],
-    events: "queue.SimpleQueue[Event]",
+    events: "queue.Queue[Event]",
     publisher: Publisher | None,
     stopped: Callable[[], bool],
     duration_s: float | None = None,
@@ -169,7 +166,7 @@ def run(
             if duration_s is not None and now - began >= duration_s:
                 break
             if now >= next_health:
-                next_health += HEALTH_EVERY_S
+                next_health = max(next_health + HEALTH_EVERY_S, now)
                 for stream in streams:
                     yield _published(stream.health(), publisher)
             try:
@@ -179,9 +176,11 @@ def run(
     finally:
         for stream in streams:
             stream.stop()
-        for stream in streams:
-            stream.join()
-        last = [*_drained(events), *(stream.health("ended") for stream in streams)]
+        last = []
+        while any(stream.running for stream in streams):  # what they still decide must not wait for room in the queue
+            last.extend(_drained(events))
+            time.sleep(JOIN_POLL_S)
+        last += [*_drained(events), *(stream.health("ended") for stream in streams)]
         last = [_published(event, publisher) for event in last]
     yield from last
     for stream in streams:
@@ -195,7 +194,7 @@ def _published(event: Event, publisher: Publisher | None) -> Event:
     return event if publisher is None else publisher.publish(event)
 
 
-def _drained(events: "queue.SimpleQueue[Event]") -> Iterator[Event]:
+def _drained(events: "queue.Queue[Event]") -> Iterator[Event]:
     while not events.empty():
         yield events.get()
 

@@ -11,38 +11,36 @@ from streamcnn.graph.graph import Graph
 from streamcnn.graph.layers import Conv1D, Dense
 from streamcnn.importers.keras import import_keras
 from tests.contract import check_streaming_contract, streamed, tolerance
-from tests.graphs import Recipe, keras_model, pieces, recipes, signal
+from tests.graphs import graphs, keras_model, pieces, signal, whole_length
 
 
-@given(recipe=recipes, frames=st.integers(0, 1500), seed=st.integers(0, 2**16))
-def test_a_net_streams_exactly(recipe: Recipe, frames: int, seed: int):
+@given(graph=graphs(), frames=st.integers(0, 1200), seed=st.integers(0, 2**16))
+def test_a_net_streams_exactly(graph: Graph, frames: int, seed: int):
     """For any net and signal: streaming equals the reference, for every split the same bits, causal, when declared."""
-    check_streaming_contract(recipe.graph(), signal(seed, frames, recipe.input_channels), seed)
+    check_streaming_contract(graph, signal(seed, frames, graph.input_channels), seed)
 
 
-@settings(max_examples=40)
-@given(recipe=recipes, frames=st.integers(1, 400), seed=st.integers(0, 2**16))
-def test_engine_reference_and_keras_agree(recipe: Recipe, frames: int, seed: int):
+@settings(max_examples=max(40, settings.default.max_examples // 5))
+@given(graph=graphs(most=5), frames=st.integers(1, 200), seed=st.integers(0, 2**16))
+def test_engine_reference_and_keras_agree(graph: Graph, frames: int, seed: int):
     """Engine, reference and Keras give the same numbers for the same net, imported from the Keras model."""
-    model = keras_model(recipe.graph())
-    graph = import_keras(model)
-    x = signal(seed, frames, recipe.input_channels)
-    exact = reference(graph, x)
-    if len(exact) == 0:  # Keras refuses a signal that is shorter than a 'valid' window
-        return
+    model = keras_model(graph)
+    imported = import_keras(model)
+    x = signal(seed, whole_length(graph, frames), graph.input_channels)
+    exact = reference(imported, x)
     oracle = np.asarray(model(x[None]))[0]
     assert oracle.shape == exact.shape
-    np.testing.assert_allclose(oracle, exact, rtol=0, atol=1e-4 * max(1, np.abs(exact).max()))
-    got = streamed(Engine(graph), pieces(x, seed))
+    np.testing.assert_allclose(oracle, exact, rtol=0, atol=1e-3 * max(1, np.abs(exact).max()))
+    got = streamed(Engine(imported), pieces(x, seed))
     np.testing.assert_allclose(got, exact, rtol=0, atol=tolerance(exact, oracle))
 
 
-@given(recipe=recipes, seed=st.integers(0, 2**16))
-def test_after_reset_an_engine_is_new(recipe: Recipe, seed: int):
+@given(graph=graphs(), seed=st.integers(0, 2**16))
+def test_after_reset_an_engine_is_new(graph: Graph, seed: int):
     """After a reset an engine gives the bits of a fresh one, whatever it heard before."""
-    graph = recipe.graph()
-    used, x = Engine(graph), signal(seed, 300, recipe.input_channels)
-    used.process(signal(seed + 1, 777, recipe.input_channels) * 1e6)
+    used, x = Engine(graph), signal(seed, 300, graph.input_channels)
+    used.process(signal(seed + 1, 777, graph.input_channels) * 1e6)
+    used.flush()
     used.reset()
     assert np.array_equal(used.process(x), Engine(graph).process(x))
 

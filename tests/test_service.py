@@ -28,7 +28,7 @@ class Script(ThreadedSource):
     paced = False
 
     def __init__(self, act: object):
-        super().__init__(RATE, 1)
+        super().__init__(RATE, 1, 4096)
         self._act = act
 
     @property
@@ -42,7 +42,7 @@ class Script(ThreadedSource):
 
 def run(source: object, duration_s: float | None = 20.0, stopped: object = lambda: False) -> list[Event]:
     """Run one stream to its end and return its events."""
-    events: queue.SimpleQueue = queue.SimpleQueue()
+    events: queue.Queue = queue.Queue()
     stream = service.StreamService("s", source, [LECTURE], 1.0, events)
     return list(service.run([stream], events, None, stopped, duration_s))
 
@@ -91,7 +91,7 @@ def test_a_failing_source_ends_the_run_with_its_reason():
         ring.write(ramps([700], 1000)[:, None])
         raise SourceLostError("unplugged")
 
-    events: queue.SimpleQueue = queue.SimpleQueue()
+    events: queue.Queue = queue.Queue()
     stream = service.StreamService("s", Script(fail), [LECTURE], 1.0, events)
     seen = []
     with pytest.raises(SourceLostError, match="unplugged"):

@@ -63,6 +63,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit; users see one clear line, never a traceback."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the life of the process)
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -82,6 +84,9 @@ def main() -> None:
         # That is its right. Python must not flush into the void at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        click.echo(f"streamcnn: {error.filename or 'standard output'}: {error.strerror}", err=True)
+        code = 1
     except MemoryError:
         click.echo("streamcnn: out of memory", err=True)
         code = 1

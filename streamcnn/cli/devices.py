@@ -3,6 +3,7 @@
 import json
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from streamcnn.cli.screen import wide_console
@@ -25,5 +26,7 @@ def command(as_json: bool) -> None:
         table.add_column(heading, justify="left" if heading in ("name", "host API") else "right")
     for device in devices:
         name = f"{device.name} (default)" if device.is_default else device.name
-        table.add_row(str(device.index), name, device.host_api, str(device.channels), f"{device.default_rate:g} Hz")
+        table.add_row(
+            str(device.index), escape(name), device.host_api, str(device.channels), f"{device.default_rate:g} Hz"
+        )
     wide_console().print(table)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from streamcnn.cli.screen import wide_console
@@ -39,14 +40,14 @@ def _facts(graph: Graph) -> dict:
     rows = []
     for node in graph.nodes:
         timing = graph.timings[node.name]
-        macs = node.layer.macs
+        macs = node.layer.macs(*(graph.shapes[name] for name in node.inputs))
         rows.append(
             {
                 "name": node.name,
                 "kind": node.layer.kind,
-                "input": node.input,
+                "inputs": list(node.inputs),
                 "options": node.layer.options,
-                "channels": graph.channels[node.name],
+                "shape": list(graph.shapes[node.name]),
                 "hop": float(timing.hop),
                 "first": float(timing.first),
                 "delay": float(timing.delay),
@@ -93,7 +94,7 @@ def _print(facts: dict) -> None:
             field += f" ({row['receptive_field'] / rate * 1e3:.3g} ms)"
         macs = "-" if row["macs_per_second"] is None else f"{row['macs_per_second']:,.0f}"
         table.add_row(
-            row["name"],
+            escape(row["name"]),
             row["kind"],
             str(row["channels"]),
             f"{row['hop']:g}",

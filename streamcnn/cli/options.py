@@ -1,5 +1,6 @@
 """What several commands share: the nets and thresholds that stand in for a configuration file."""
 
+import math
 from pathlib import Path
 
 import click
@@ -24,7 +25,24 @@ threshold_option = click.option(
     "--threshold", type=float, help="Score from which on it is a detection; the net's own where none is given."
 )
 rate_option = click.option(
-    "--rate", type=click.IntRange(min=1), metavar="HZ", help="Sample rate, for a net that does not know its own."
+    "--rate",
+    type=click.IntRange(1, configuration.MAX_RATE),
+    metavar="HZ",
+    help="Sample rate, for a net that does not know its own.",
+)
+
+
+def _channel_numbers(_context: click.Context, _option: click.Option, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    numbers = text.split(",")
+    if not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
+        raise click.BadParameter(f"'{text}' is no list of channels such as 1 or 1,2, counted from 1")
+    return tuple(int(number) for number in numbers)
+
+
+channels_option = click.option(
+    "--channels", callback=_channel_numbers, metavar="1,2,...", help="Which channels the net hears. [default: 1]"
 )
 
 
@@ -35,6 +53,8 @@ def configured(config_path: Path | None, stream_name: str, **given: object) -> c
     is not valid, and where options contradict it.
     """
     given = {name: value for name, value in given.items() if value is not None}
+    if not math.isfinite(given.get("threshold", 0)):
+        raise InputError(f"--threshold is {given['threshold']}, expected a finite number")
     if config_path is not None:
         config = configuration.load(config_path)
         nets = [name for name in given if name in ("net", "threshold")]
@@ -47,8 +67,6 @@ def configured(config_path: Path | None, stream_name: str, **given: object) -> c
             )
         return _with_source(config, given)
     threshold = given.get("threshold")
-    if threshold is not None and not abs(threshold) < float("inf"):
-        raise InputError(f"--threshold is {threshold}, expected a finite number")
     net = str(given.get("net", DEFAULT_NET))
     name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in Path(net).stem)[:64]
     listener = configuration.Net(name=name or "net", net=net, detector=configuration.Peak(threshold=threshold))
@@ -57,7 +75,7 @@ def configured(config_path: Path | None, stream_name: str, **given: object) -> c
 
 
 def _with_source(config: configuration.Config, given: dict[str, object]) -> configuration.Config:
-    changes = {name: value for name, value in given.items() if name in ("device", "rate")}
+    changes = {name: value for name, value in given.items() if name in ("device", "rate", "channels")}
     if not changes:
         return config
     streams = tuple(

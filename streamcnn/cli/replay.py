@@ -1,10 +1,11 @@
 """`streamcnn replay`: the events of sound files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from streamcnn.cli.options import config_option, configured, net_option, rate_option, threshold_option
+from streamcnn.cli.options import channels_option, config_option, configured, net_option, rate_option, threshold_option
 from streamcnn.errors import AudioFileError, InputError, RateError
 from streamcnn.events import Event
 from streamcnn.replaying import DEFAULT_BLOCK, replay
@@ -17,6 +18,7 @@ from streamcnn.sinks.lines import Lines
 @net_option
 @threshold_option
 @rate_option
+@channels_option
 @click.option(
     "--block",
     type=click.IntRange(min=1),
@@ -49,6 +51,7 @@ def command(
     net: str | None,
     threshold: float | None,
     rate: int | None,
+    channels: tuple[int, ...] | None,
     block: int,
     output: str,
     edges: str,
@@ -60,12 +63,19 @@ def command(
     """
     if plot is not None and len(files) != 1:
         raise InputError(f"--plot draws one file, {len(files)} are given")
-    config = configured(config_path, "file", net=net, threshold=threshold, rate=rate)
+    config = configured(config_path, "file", net=net, threshold=threshold, rate=rate, channels=channels)
+    names = [path.name for path in files]
+    sessions = [path.name if names.count(path.name) == 1 else str(path) for path in files]
+    # Nets and settings are checked before an earlier result is overwritten.
+    replays = [
+        replay(path, config, block=block, rate=rate, mask_edges=edges == "mask", session=session)
+        for path, session in zip(files, sessions, strict=True)
+    ]
     failed: AudioFileError | RateError | None = None
     with Lines(output) as lines:
-        for path in files:
+        for one in replays:
             try:
-                events = _written(replay(path, config, block=block, rate=rate, mask_edges=edges == "mask"), lines)
+                events = _written(one, lines)
             except (AudioFileError, RateError) as error:
                 failed = error
                 if len(files) > 1:
@@ -81,7 +91,7 @@ def command(
         click.echo(f"drew {plot}", err=True)
 
 
-def _written(events: "list[Event]", lines: Lines) -> list[Event]:
+def _written(events: Iterator[Event], lines: Lines) -> list[Event]:
     written = []
     for event in events:
         lines.write(event)

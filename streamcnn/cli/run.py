@@ -1,19 +1,24 @@
 """`streamcnn run`: the daemon in the foreground."""
 
+import math
+import os
 import queue
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import msgspec
 
 from streamcnn import config as configuration
 from streamcnn import service
-from streamcnn.cli.options import config_option, configured, net_option, rate_option, threshold_option
+from streamcnn.cli import INTERRUPTED
+from streamcnn.cli.options import channels_option, config_option, configured, net_option, rate_option, threshold_option
 from streamcnn.cli.screen import RunScreen
+from streamcnn.errors import InputError
 from streamcnn.listener import load_listeners, needed_rate
 from streamcnn.wire.publisher import Publisher
 
@@ -29,6 +34,7 @@ from streamcnn.wire.publisher import Publisher
 @net_option
 @threshold_option
 @rate_option
+@channels_option
 @click.option(
     "--publish",
     metavar="ENDPOINT|none",
@@ -44,6 +50,7 @@ def command(
     net: str | None,
     threshold: float | None,
     rate: int | None,
+    channels: tuple[int, ...] | None,
     publish: str | None,
     duration: float | None,
     as_json: bool,
@@ -53,29 +60,41 @@ def command(
     Without any option it listens to the built-in demo, a signal with a ramp every half second. Ctrl-C or SIGTERM ends
     it: the source is closed and the last events go out first. Follow it from elsewhere with 'streamcnn watch'.
     """
-    config = configured(config_path, "live", net=net, threshold=threshold, device=device, rate=rate)
+    config = configured(config_path, "live", net=net, threshold=threshold, device=device, rate=rate, channels=channels)
+    if duration is not None and not math.isfinite(duration):
+        raise InputError(f"--duration is {duration}, expected a finite number of seconds")
     if publish is not None:
         config = msgspec.structs.replace(config, publish=configuration.parse_publish(publish))
-    events: queue.SimpleQueue = queue.SimpleQueue()
+    events: queue.Queue = queue.Queue(service.EVENTS)
     with _signals() as received, _publisher(config.publish) as publisher, RunScreen(as_json=as_json) as screen:
         streams = [_stream(stream, events, screen) for stream in config.streams]
+        screen.waits = not any(stream.source.paced for stream in streams)
         screen.note(f"publishing at {publisher.endpoint}" if publisher else "not publishing")
         with closing(service.run(streams, events, publisher, lambda: bool(received), duration)) as happening:
             for event in happening:
-                screen.show(event)
+                screen.show(event, lambda: bool(received))
+    if screen.stuck:  # an orderly exit would wait for the reader of our output, which does not read
+        sys.stderr.flush()
+        os._exit(INTERRUPTED if signal.SIGINT in received else 0)
     if signal.SIGINT in received:
         raise click.Abort  # exit code 130
 
 
-def _stream(stream: configuration.Stream, events: queue.SimpleQueue, screen: RunScreen) -> service.StreamService:
+def _stream(stream: configuration.Stream, events: queue.Queue, screen: RunScreen) -> service.StreamService:
     listeners = load_listeners(stream)
     rate = needed_rate(listeners, stream.source.rate)
-    source = service.configured_source(stream.source, rate, lambda: sys.stdin.buffer)
+    source = service.configured_source(stream.source, rate, _standard_input)
     started = service.StreamService(stream.name, source, listeners, stream.source.gain, events)
     screen.add_stream(stream.name, rate)
     nets = ", ".join(f"{net.name} (threshold {net.threshold:g})" for net in listeners)
     screen.note(f"stream '{stream.name}': {source.title} at {rate} Hz, listening for {nets}")
     return started
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise InputError("standard input is closed", "pipe raw float32 frames into it")
+    return sys.stdin.buffer
 
 
 def _publisher(settings: configuration.Publish) -> "closing[Publisher] | nullcontext[None]":

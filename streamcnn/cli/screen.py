@@ -1,6 +1,10 @@
 """What `run` and `watch` show: detections as lines, and on a terminal the live level of each stream below them."""
 
+import contextlib
+import queue
 import sys
+import threading
+from collections.abc import Callable
 from types import TracebackType
 
 import click
@@ -12,6 +16,9 @@ from streamcnn.events import Detection, Event, Gap, Health, to_json
 
 METER_WIDTH = 30
 METER_FLOOR_DBFS = -60.0
+MAX_WAITING = 10_000  # events that may wait to be shown
+POLL_S = 0.1
+DRAIN_S = 2.0  # what a slow reader gets at the end
 NOTE_STATE_AFTER = 2  # health events (seconds) with another state before it is said: a pause is not a fault
 
 
@@ -23,11 +30,15 @@ def wide_console() -> Console:
 def describe(event: Detection | Gap) -> str:
     """Return an event as one line for people."""
     if isinstance(event, Gap):
-        frames = event.frames if event.frames_error is not None else "an unknown number of"
-        return f"gap        {event.stream}  from sample {event.start_sample}: {frames} frames lost, {event.cause}"
-    time = event.time.strftime("%H:%M:%S.%f")[:-3] if event.time else f"{event.time_s or 0:.4f} s"
+        return f"gap  {event.stream}  from sample {event.start_sample}: {lost_frames(event)} frames lost, {event.cause}"
+    time = event.time.strftime("%H:%M:%S.%f")[:-3] if event.time else f"{event.time_s:.4f} s"
     end = "  (cut off)" if event.truncated else ""
     return f"{time}  {event.stream}  {event.label:<10}  sample {event.sample:>10}  score {event.score:.2f}{end}"
+
+
+def lost_frames(gap: Gap) -> str:
+    """Return how many frames a gap cost, for people."""
+    return str(gap.frames) if gap.frames_error is not None else "an unknown number of"
 
 
 def meter(health: Health) -> str:
@@ -44,9 +55,15 @@ def meter(health: Health) -> str:
 
 
 class RunScreen:
-    """Shows events as they happen: lines on standard output, notes on standard error, meters on a terminal."""
+    """Shows events as they happen: lines on standard output, notes on standard error, meters on a terminal.
+
+    The writing is done by a thread of its own: whoever reads our output may stop reading (a paused terminal), and that
+    must stop neither the detection nor the publishing. `waits`: whether the source can wait for such a reader; if not,
+    lines that find no room are dropped and counted.
+    """
 
     def __init__(self, *, as_json: bool):
+        self.waits = False
         self._as_json = as_json
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._live = (
@@ -56,6 +73,10 @@ class RunScreen:
         self._rates: dict[str, int] = {}
         self._said: dict[str, str] = {}
         self._unlike: dict[str, int] = {}
+        self._waiting: queue.Queue[Event | None] = queue.Queue(MAX_WAITING)
+        self._dropped = 0
+        self._error: OSError | None = None
+        self._writer = threading.Thread(target=self._write_all, name="screen", daemon=True)
 
     def add_stream(self, name: str, rate: int) -> None:
         """Announce a stream and its rate in Hz."""
@@ -66,10 +87,60 @@ class RunScreen:
         """Say something that is not an event."""
         click.echo(f"streamcnn: {text}", err=True)
 
-    def show(self, event: Event) -> None:
-        """Show one event."""
+    def show(self, event: Event, stopped: Callable[[], bool]) -> None:
+        """Have one event shown; where the screen waits, it does so until there is room or `stopped()`.
+
+        Raises the OSError that the writing ended with.
+        """
+        if self._error is not None:
+            raise self._error
         if isinstance(event, Health):
             self._health[event.stream] = event
+        while True:
+            try:
+                self._waiting.put(event, timeout=POLL_S if self.waits else 0)
+            except queue.Full:
+                if self.waits and not stopped() and self._error is None:
+                    continue
+                self._dropped += 1
+            return
+
+    def __enter__(self) -> "RunScreen":
+        """Begin to show."""
+        if self._live is not None:
+            self._live.start()
+        self._writer.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Show what is waiting, take the meters away and sum up."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=DRAIN_S)
+        self._writer.join(DRAIN_S)
+        if self._live is not None and not self.stuck:
+            self._live.stop()
+        for name, health in self._health.items():
+            seconds = health.sample / self._rates.get(name, 1)
+            lost = f", {health.lost_frames} frames lost in {health.overflows} overflows" if health.overflows else ""
+            self.note(f"stream '{name}' ended: {health.detections} detections in {seconds:.1f} s of signal{lost}")
+        dropped = self._dropped + self._waiting.qsize()
+        if dropped and not isinstance(self._error, BrokenPipeError):
+            self.note(f"{dropped} events were not shown: the reader of standard output was too slow")
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the writing still waits for a reader that does not read."""
+        return self._writer.is_alive()
+
+    def _write_all(self) -> None:
+        try:
+            while (event := self._waiting.get()) is not None:
+                self._write(event)
+        except OSError as error:
+            self._error = error
+
+    def _write(self, event: Event) -> None:
+        if isinstance(event, Health):
             if self._live is None:
                 self._note_state(event)
             else:
@@ -78,21 +149,6 @@ class RunScreen:
             self._line(to_json(event).decode())
         elif not isinstance(event, Health):
             self._line(describe(event))
-
-    def __enter__(self) -> "RunScreen":
-        """Begin to show meters."""
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Take the meters away and sum up."""
-        if self._live is not None:
-            self._live.stop()
-        for name, health in self._health.items():
-            seconds = health.sample / self._rates.get(name, 1)
-            lost = f", {health.lost_frames} frames lost in {health.overflows} overflows" if health.overflows else ""
-            self.note(f"stream '{name}' ended: {health.detections} detections in {seconds:.1f} s of signal{lost}")
 
     def _line(self, text: str) -> None:
         if self._live is not None:

@@ -1,5 +1,6 @@
 """`streamcnn watch`: follow a running daemon."""
 
+import itertools
 import signal
 import sys
 from collections import deque
@@ -10,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from streamcnn.cli.screen import describe, meter
+from streamcnn.cli.screen import describe, lost_frames, meter
 from streamcnn.config import DEFAULT_ENDPOINT
 from streamcnn.errors import SubscribeError
 from streamcnn.events import Detection, Event, Gap, Health, to_json
@@ -45,7 +46,12 @@ def command(endpoint: str, topics: tuple[str, ...], as_json: bool, count: int | 
 
 
 def _lines(subscriber: Subscriber, as_json: bool, count: int | None) -> None:
-    for number, event in enumerate(subscriber, 1):
+    for number in itertools.count(1):
+        try:
+            event = next(subscriber)
+        except SubscribeError as error:
+            click.echo(f"streamcnn: {error}", err=True)
+            continue
         if as_json:
             print(to_json(event).decode(), flush=True)
         else:
@@ -89,8 +95,10 @@ def _rows(latest: "deque[Detection | Gap]") -> Table:
         table.add_column(heading, justify=justify)
     for event in reversed(latest):
         if isinstance(event, Gap):
-            table.add_row("", event.stream, "gap", event.cause, str(event.start_sample), str(event.frames), style="red")
+            cells = ("", event.stream, "gap", event.cause, str(event.start_sample), lost_frames(event))
         else:
             time = event.time.strftime("%H:%M:%S.%f")[:-3] if event.time else ""
-            table.add_row(time, event.stream, event.detector, event.label, str(event.sample), f"{event.score:.2f}")
+            cells = (time, event.stream, event.detector, event.label, str(event.sample), f"{event.score:.2f}")
+        # As texts: what came over the wire is no markup.
+        table.add_row(*(Text(cell) for cell in cells), style="red" if isinstance(event, Gap) else None)
     return table

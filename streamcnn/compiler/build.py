@@ -47,13 +47,20 @@ def cache_directory() -> Path:
     """Return the folder for compiled code of exactly this version on exactly this processor."""
     base = os.environ.get("STREAMCNN_CACHE_DIR") or os.environ.get("CACHE_DIRECTORY")
     if base is None:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamcnn"
+        base = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "streamcnn"
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     digest.update(f"{llvmlite.binding.get_host_cpu_name()} {os.environ.get('NUMBA_CPU_FEATURES')}".encode())
     for part in _SOURCES:
-        for source in sorted((Path(__file__).parents[1] / part).glob("*.py")):
+        for source in sorted((Path(__file__).parents[1] / part).rglob("*.py")):
             digest.update(source.read_bytes())
     return Path(base) / digest.hexdigest()[:16]
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without a home, as in containers
+        return Path(tempfile.gettempdir()) / f"streamcnn-{os.getuid()}"
 
 
 @contextlib.contextmanager

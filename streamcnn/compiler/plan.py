@@ -1,116 +1,108 @@
-"""A graph as tables of numbers: what the compiled interpreter reads.
+"""A graph laid out as tables of numbers: what the compiled interpreter reads.
 
-Rules. Every tensor of the graph is a *line*: a buffer of frames, channels last, inside one float32 arena. Line 0 holds
-the stream's own frames, line k+1 what node k makes. Frames are numbered from the session's start for ever; a line knows
-the number of frames it has ever held (COUNT) and which one stands at its start (BASE). Frames with negative numbers are
-the zeros that Keras pads with.
-
-A layer reads its window straight out of the line before it, so history is kept exactly once, and a line is as long as
-its longest-looking reader needs (HISTORY) plus room for several chunks, so that moving the history back to the
-front stays rare.
+Theory. A layer reads its window straight out of the line before it, so history is kept exactly once. How much of a line must
+be kept follows from the frame rules alone: when n input frames have been processed, a line holds counts(n) frames, and the
+next frame that each of its readers makes reaches back to a known one. Everything repeats with the graph's period, so
+looking at one period far from the start, and at the start itself, gives the exact bounds. Delay lines need no mechanism
+of their own: a short path's line simply keeps its frames until the long path has caught up.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from streamcnn.compiler import tables as T
+from streamcnn.compiler.operations import Arena, operation
 from streamcnn.graph.graph import INPUT, Graph
-from streamcnn.graph.layers import ACTIVATIONS, Activation, Conv1D, Dense, Layer
+from streamcnn.graph.layer import size
 
-CHUNK = (
-    256  # input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors
-)
-
-# Columns of the table of nodes.
-OP, LINE_IN, LINE_OUT, UP, DOWN, OLDEST, NEWEST, TAPS, DILATION, C_IN, C_OUT, KERNEL, BIAS, FUNCTION = range(14)
-OPS_WIDTH = 14
-# Columns of the table of lines, which never changes ...
-OFFSET, CHANNELS, CAPACITY, HISTORY = range(4)
-LINES_WIDTH = 4
-# ... and of the counters, which do.
-COUNT, BASE = range(2)
-COUNTERS_WIDTH = 2
-
-CONV, POINTWISE = range(2)
-NO_BIAS = -1
+# Input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors.
+CHUNK = 256
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The tables of one graph: `ops` and `lines` int64, `weights` float32, and how large the changing arrays are."""
+    """The tables of one graph: `nodes`, `links`, `lines` int64, `weights` float32, and how large the other arrays are.
 
-    ops: np.ndarray
+    A block of n frames gives at most ceil(n / hop) + `output_slack` output frames.
+    """
+
+    nodes: np.ndarray
+    links: np.ndarray
     lines: np.ndarray
     weights: np.ndarray
     arena_size: int
     scratch_size: int
+    chunk: int
+    output_slack: int
 
 
-def plan(graph: Graph) -> Plan:
-    """Lay out a graph's weights, lines and operations."""
-    weights = _Arena()
+def plan(graph: Graph, chunk: int) -> Plan:
+    """Lay out a graph's weights, lines and operations, for `chunk` input frames at a time."""
+    weights, links = Arena(np.float32), Arena(np.int64)
     number = {INPUT: 0} | {node.name: k + 1 for k, node in enumerate(graph.nodes)}
-    ops = np.zeros((len(graph.nodes), OPS_WIDTH), np.int64)
-    lines = np.zeros((len(graph.nodes) + 1, LINES_WIDTH), np.int64)
-    for k, node in enumerate(graph.nodes):
-        row, rule = ops[k], node.layer.rule
-        row[LINE_IN], row[LINE_OUT] = number[node.input], k + 1
-        row[UP], row[DOWN], row[OLDEST], row[NEWEST] = rule.up, rule.down, rule.oldest, rule.newest
-        row[C_IN], row[C_OUT] = graph.channels[node.input], graph.channels[node.name]
-        _operation(row, node.layer, weights)
-        reader = max(frames - rule.oldest_read(rule.ready(frames)) for frames in _one_period(rule.up, rule.down))
-        lines[row[LINE_IN], HISTORY] = max(lines[row[LINE_IN], HISTORY], reader)
-    offset = 0
-    for line, name in enumerate(number):
-        history, channels = int(lines[line, HISTORY]), graph.channels[name]
-        capacity = history + max(history, 4 * CHUNK)
-        lines[line] = offset, channels, capacity, history
-        offset += capacity * channels
-    widest = max(graph.channels.values())
-    return Plan(ops, lines, weights.joined(), offset, max(widest, CHUNK))
+    nodes = np.zeros((len(graph.nodes), T.NODE_COLUMNS), np.int64)
+    lines, bursts = _lines(graph, chunk)
+    arena_size = int((lines[:, T.CAPACITY] * lines[:, T.CHANNELS]).sum())
+    scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
+    for row, node in zip(nodes, graph.nodes, strict=True):
+        rule, shapes = graph.rules[node.name], [graph.shapes[name] for name in node.inputs]
+        row[T.LINKS], row[T.INPUTS] = links.add([number[name] for name in node.inputs]), len(node.inputs)
+        row[T.LINE_IN], row[T.LINE_OUT] = number[node.inputs[0]], number[node.name]
+        row[T.UP], row[T.DOWN], row[T.OLDEST], row[T.NEWEST] = rule.up, rule.down, rule.oldest, rule.newest + rule.wait
+        row[T.TOTAL] = rule.tail
+        row[T.C_IN], row[T.C_OUT] = size(shapes[0]), size(graph.shapes[node.name])
+        state, scratch = operation(row, node.layer, shapes, graph.shapes[node.name], weights, links)
+        row[T.STATE] = arena_size if state else row[T.STATE]
+        arena_size += state
+        scratch_size = max(scratch_size, scratch, bursts[number[node.name]] * int(row[T.C_OUT]))
+    return Plan(nodes, links.joined(), lines, weights.joined(), arena_size, scratch_size, chunk, _output_slack(graph))
 
 
 def initial_counters(lines: np.ndarray) -> np.ndarray:
     """Return the counters of a session's start: no frames yet, and HISTORY zeros before them."""
-    counters = np.zeros((len(lines), COUNTERS_WIDTH), np.int64)
-    counters[:, BASE] = -lines[:, HISTORY]
+    counters = np.zeros((len(lines), T.COUNTER_COLUMNS), np.int64)
+    counters[:, T.BASE] = -lines[:, T.HISTORY]
     return counters
 
 
-def _operation(row: np.ndarray, layer: Layer, weights: "_Arena") -> None:
-    match layer:
-        case Conv1D():
-            row[OP], row[TAPS], row[DILATION] = CONV, layer.taps, layer.dilation
-            row[KERNEL], row[BIAS] = weights.add(layer.kernel), weights.add(layer.bias)
-        case Dense():
-            row[OP], row[TAPS], row[DILATION] = CONV, 1, 1
-            row[KERNEL], row[BIAS] = weights.add(layer.kernel), weights.add(layer.bias)
-        case Activation():
-            row[OP] = POINTWISE
-        case _:
-            raise AssertionError(f"the compiler does not know {layer.kind}")
-    row[FUNCTION] = ACTIVATIONS.index(layer.activation)
+def _output_slack(graph: Graph) -> int:
+    """Return by how much the output frames of a block can exceed its share, for a net that gives them in groups, or at once."""
+    n = np.concatenate([[0], _one_period(graph)])
+    ahead = graph.counts(n)[graph.output_name] * graph.hop - n
+    return -(-int(max(ahead.max() - ahead[1:].min(), ahead.max())) // graph.hop)
 
 
-def _one_period(up: int, down: int) -> range:
-    """Numbers of input frames over which a reader's distance to its oldest frame repeats."""
-    return range(1000 * up * down, 1001 * up * down)
+def _one_period(graph: Graph) -> np.ndarray:
+    """Return one period of numbers of input frames, so far from the start that all tensors have begun."""
+    lead = max(t.first + t.delay for t in graph.timings.values()).__ceil__() + 1
+    far = graph.period * (max(0, lead) // graph.period + 1)
+    return np.arange(far, far + graph.period)
 
 
-class _Arena:
-    """Collects arrays end to end and tells where each begins."""
-
-    def __init__(self):
-        self._parts: list[np.ndarray] = []
-        self._size = 0
-
-    def add(self, array: np.ndarray | None) -> int:
-        if array is None:
-            return NO_BIAS
-        start = self._size
-        self._parts.append(array.ravel())
-        self._size += array.size
-        return start
-
-    def joined(self) -> np.ndarray:
-        return np.concatenate(self._parts) if self._parts else np.zeros(1, np.float32)
+def _lines(graph: Graph, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the table of lines, and how many frames each may get at a time."""
+    n = np.concatenate([[0], _one_period(graph)])
+    now, later, whole = graph.counts(n), graph.counts(n + chunk), graph.totals(n)
+    first = graph.counts(chunk)
+    lines = np.zeros((len(now), T.LINE_COLUMNS), np.int64)
+    number = {name: k for k, name in enumerate(now)}
+    for node in graph.nodes:
+        rule = graph.rules[node.name]
+        for name in node.inputs:
+            line = lines[number[name]]
+            kept = int(np.max(now[name] - rule.oldest_read(now[node.name])))
+            beyond = int(np.max(rule.newest_read(whole[node.name] - 1) - (whole[name] - 1)))
+            line[T.HISTORY] = max(line[T.HISTORY], kept, -rule.oldest_read(0))
+            line[T.TAIL] = max(line[T.TAIL], beyond)
+    bursts, offset = np.zeros(len(now), np.int64), 0
+    for name, k in number.items():
+        line = lines[k]
+        at_end = int(np.max(whole[name] - now[name]))
+        bursts[k] = max(int(np.max(later[name] - now[name])), int(first[name]), at_end, 1)
+        line[T.CHANNELS] = size(graph.shapes[name])
+        room = max(4 * chunk, 2 * bursts[k], line[T.HISTORY], at_end + line[T.TAIL])
+        line[T.CAPACITY] = line[T.HISTORY] + room
+        line[T.OFFSET] = offset
+        offset += line[T.CAPACITY] * line[T.CHANNELS]
+    return lines, bursts

@@ -6,7 +6,8 @@ Rules, for each output of the net by itself, all in output frames:
 - Its peak is its highest frame, the first of equals.
 - It is decided at the first frame below the threshold, or when `refractory` has passed since the peak without a higher
   one. In the latter case the same frame, being above the threshold, starts the next run.
-- Two peaks are therefore never closer than `refractory`. A NaN is never above the threshold.
+- Two peaks are therefore never closer than `refractory`. A NaN is never above the threshold,
+  and neither is an infinite score: it says that the net has left its range.
 
 The state moves by one frame at a time, so results cannot depend on how the scores were split.
 """
@@ -27,7 +28,7 @@ def _scan(scores, frames, first_frame, threshold, refractory, state, best, hits,
         frame = first_frame + t
         for o in range(state.shape[0]):
             score = scores[t, o]
-            above = score >= threshold
+            above = threshold <= score < np.inf
             if state[o, ACTIVE]:
                 if above and score > best[o]:
                     best[o] = score

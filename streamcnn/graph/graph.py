@@ -1,14 +1,28 @@
-"""A graph: nodes in the order of computation, checked and timed when it is made."""
+"""A graph: nodes in the order of computation, checked and timed when it is made.
 
+Theory. Lengths and positions compose: each node's `FrameRule` turns numbers of input frames into numbers of output frames.
+Strided 'same' padding is the one thing that depends on the length of the whole signal, and only on that length modulo the
+product of all strides. A graph therefore has a length class, N mod total hop; a representative length of that class is
+sent through the graph once, and each layer takes its padding from the length that arrives at it.
+"""
+
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
+from math import lcm
 from os import PathLike
 
-from streamcnn.errors import GraphError
-from streamcnn.graph.layers import Layer
-from streamcnn.graph.timing import Timing
+import numpy as np
 
+from streamcnn.errors import GraphError
+from streamcnn.graph.layer import Layer, Shape, size
+from streamcnn.graph.timing import FrameRule, Timing, joined
+
+MAX_RATE = 10_000_000  # Hz
+LONG = 2**24  # frames: longer than any window
+MAX_PERIOD = 2**22  # input frames: a total hop beyond this is a mistake
 INPUT = "input"  # the name under which nodes refer to the stream's own frames
 
 
@@ -19,7 +33,9 @@ class NetInfo:
     `rate`: the sample rate it was trained for, Hz. `labels`: names of its outputs. `target_lag`: how many input frames
     after the event the training target stands. `input_scale`: what samples in [-1, 1] are multiplied by before the
     net. `threshold`: the score above which its maker calls it a detection. `template`: the waveform it was trained to
-    hear, whose last sample is the event's position, at the stream's scale; empty where there is no such thing.
+    hear, whose last sample is the event's position, at the stream's scale; empty where there is no such thing. `prewarm`: it
+    expects to start after endless silence instead of with zeros in every layer. `warmup_frames`: how many input frames a
+    recurrent net needs before its scores mean something.
     """
 
     name: str = "net"
@@ -29,11 +45,21 @@ class NetInfo:
     input_scale: float = 1.0
     threshold: float | None = None
     template: tuple[float, ...] = ()
+    prewarm: bool = False
+    warmup_frames: int = 0
 
     def __post_init__(self):
         """Check the values."""
-        if self.rate is not None and self.rate < 1:
-            raise GraphError(f"rate is {self.rate} Hz, expected at least 1")
+        if self.rate is not None and not 1 <= self.rate <= MAX_RATE:
+            raise GraphError(f"rate is {self.rate} Hz, expected 1 to {MAX_RATE}")
+        for label in self.labels:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", label):
+                raise GraphError(
+                    f"label {label!r} holds other characters than letters, digits, '_' and '-'",
+                    "labels become parts of topics and ids",
+                )
+        if self.threshold is not None and not abs(self.threshold) < float("inf"):
+            raise GraphError(f"threshold is {self.threshold}, expected a finite number")
         if self.target_lag < 0:
             raise GraphError(f"target_lag is {self.target_lag} frames, expected at least 0")
         if not 0 < abs(self.input_scale) < float("inf"):
@@ -48,37 +74,51 @@ class Node:
 
     name: str
     layer: Layer
-    input: str = INPUT
+    inputs: tuple[str, ...] = (INPUT,)
 
 
 @dataclass(frozen=True)
 class Graph:
     """A net: nodes in an order in which each reads only earlier ones (or `INPUT`); the last one is the output.
 
+    `input_shape`: of a frame, mostly (channels,). `length_class`: N modulo `period` of the signals whose flushed end
+    shall be exact where strided 'same' padding is used.
+
     Raises GraphError, naming the node, where names, shapes or times do not fit.
     """
 
     nodes: tuple[Node, ...]
-    input_channels: int = 1
+    input_shape: Shape = (1,)
+    length_class: int = 0
     info: NetInfo = field(default_factory=NetInfo)
 
     def __post_init__(self):
         """Check names, shapes and times."""
         if not self.nodes:
             raise GraphError("a graph needs at least one layer")
-        if self.input_channels < 1:
-            raise GraphError(f"input_channels is {self.input_channels}, expected at least 1")
+        if size(self.input_shape) < 1:
+            raise GraphError(f"input frames have the shape {self.input_shape}, expected at least one value")
         known = {INPUT}
         for node in self.nodes:
             if node.name in known:
                 raise GraphError(f"two nodes have the name '{node.name}'")
-            if node.input not in known:
-                raise GraphError(f"node '{node.name}' reads '{node.input}', which no earlier node makes")
+            for name in node.inputs:
+                if name not in known:
+                    raise GraphError(f"node '{node.name}' reads '{name}', which no earlier node makes")
+            if len(node.inputs) not in node.layer.inputs:
+                raise GraphError(f"node '{node.name}': {node.layer.kind} cannot read {len(node.inputs)} inputs")
             known.add(node.name)
+        if not 0 <= self.length_class < self.period:
+            raise GraphError(f"length_class is {self.length_class}, expected 0 to {self.period - 1}")
         labels = self.info.labels
         if labels and len(labels) != self.output_channels:
             raise GraphError(
                 f"{len(labels)} labels {labels} for {self.output_channels} outputs", "give one label an output"
+            )
+        if self.output.hop.denominator != 1:
+            raise GraphError(
+                f"the output has {1 / self.output.hop} frames for each input frame, expected one for each hop of one or more",
+                "end the net before it upsamples beyond its input, or reshape the surplus frames into channels",
             )
 
     @classmethod
@@ -86,9 +126,9 @@ class Graph:
         """Chain layers one after the other, naming them `kind_number`."""
         nodes, previous = [], INPUT
         for number, layer in enumerate(layers):
-            nodes.append(Node(f"{layer.kind.lower()}_{number}", layer, previous))
+            nodes.append(Node(f"{layer.kind.lower()}_{number}", layer, (previous,)))
             previous = nodes[-1].name
-        return cls(tuple(nodes), input_channels, info or NetInfo())
+        return cls(tuple(nodes), (input_channels,), info=info or NetInfo())
 
     def with_info(self, **changes: object) -> "Graph":
         """Return the same net with other metadata."""
@@ -101,33 +141,94 @@ class Graph:
         save(self, path)
 
     @cached_property
-    def channels(self) -> dict[str, int]:
-        """The number of channels of each tensor, by the name of the node that makes it."""
-        channels = {INPUT: self.input_channels}
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of each tensor's frames, by the name of the node that makes it."""
+        shapes = {INPUT: self.input_shape}
         for node in self.nodes:
             try:
-                channels[node.name] = node.layer.output_channels(channels[node.input])
+                shapes[node.name] = node.layer.output_shape(*(shapes[name] for name in node.inputs))
             except GraphError as error:
                 raise GraphError(f"node '{node.name}': {error.message}", error.remedy) from None
-        return channels
+        return shapes
+
+    @cached_property
+    def period(self) -> int:
+        """The input frames after which everything repeats: the least common multiple of all hops."""
+        hops, period = {INPUT: Fraction(1)}, 1
+        for node in self.nodes:
+            rule = node.layer.rule(LONG)
+            hops[node.name] = hops[node.inputs[0]] * rule.down / rule.up
+            different = {str(hops[name]) for name in node.inputs}
+            if len(different) > 1:
+                raise GraphError(
+                    f"node '{node.name}' joins paths of different hop ({', '.join(sorted(different))} input frames a frame)",
+                    "give its paths the same total stride",
+                )
+            period = lcm(period, hops[node.name].numerator)
+        if period > MAX_PERIOD:
+            raise GraphError(f"the strides multiply to {period} input frames, more than {MAX_PERIOD}")
+        return period
+
+    @cached_property
+    def rules(self) -> dict[str, FrameRule]:
+        """How each node moves in time, by its name, with paddings for signals of the length class."""
+        lengths = {INPUT: self.length_class + self.period * -(-LONG // self.period)}
+        rules = {}
+        for node in self.nodes:
+            different = {lengths[name] for name in node.inputs}
+            if len(different) > 1:
+                by = max(different) - min(different)
+                raise GraphError(
+                    f"node '{node.name}' joins paths of different lengths (they differ by {by} frames)",
+                    "pad or crop its paths to the same length",
+                )
+            rules[node.name] = node.layer.rule(different.pop())
+            lengths[node.name] = int(rules[node.name].total(lengths[node.inputs[0]]))
+        return rules
 
     @cached_property
     def timings(self) -> dict[str, Timing]:
         """Where the frames of each tensor stand, by the name of the node that makes it."""
         timings = {INPUT: Timing()}
         for node in self.nodes:
-            timings[node.name] = timings[node.input].through(node.layer.rule)
+            timings[node.name] = joined([timings[name] for name in node.inputs]).through(self.rules[node.name])
         return timings
+
+    def counts(self, frames: int | np.ndarray) -> dict[str, int | np.ndarray]:
+        """Return how many frames of each tensor the first `frames` input frames suffice for."""
+        counts = {INPUT: frames}
+        for node in self.nodes:
+            available = np.minimum.reduce([counts[name] for name in node.inputs])
+            counts[node.name] = self.rules[node.name].ready(available)
+        return counts
+
+    def totals(self, frames: int | np.ndarray) -> dict[str, int | np.ndarray]:
+        """Return how many frames of each tensor a whole signal of `frames` gives, `flush` included."""
+        totals = {INPUT: frames}
+        for node in self.nodes:
+            length = np.minimum.reduce([totals[name] for name in node.inputs])
+            totals[node.name] = self.rules[node.name].total(length)
+        return totals
+
+    @property
+    def output_name(self) -> str:
+        """The name of the node that makes the output."""
+        return self.nodes[-1].name
 
     @property
     def output(self) -> Timing:
         """Where the output's frames stand."""
-        return self.timings[self.nodes[-1].name]
+        return self.timings[self.output_name]
+
+    @property
+    def input_channels(self) -> int:
+        """How many values an input frame has."""
+        return size(self.input_shape)
 
     @property
     def output_channels(self) -> int:
         """How many values a score has."""
-        return self.channels[self.nodes[-1].name]
+        return size(self.shapes[self.output_name])
 
     @property
     def hop(self) -> int:
@@ -136,22 +237,19 @@ class Graph:
 
     @property
     def first(self) -> int:
-        """The input position at which output frame 0 stands."""
-        return int(self.output.first)
+        """The input position at which output frame 0 stands, rounded down."""
+        return self.output.first.__floor__()
 
     @property
     def delay(self) -> int:
-        """How many input frames after its own position an output frame becomes known."""
-        return int(self.output.delay)
+        """How many input frames after its own position (`first` + i*`hop`) an output frame becomes known."""
+        return (self.output.first + self.output.delay).__ceil__() - self.first
 
     @property
     def receptive_field(self) -> int | None:
-        """How many input frames an output frame can see."""
+        """How many input frames an output frame can see, None for recurrent nets: all that came before."""
         return self.output.receptive_field
 
     def output_frames(self, input_frames: int) -> int:
         """Return how many output frames a whole signal of `input_frames` has, after `flush`."""
-        frames = {INPUT: input_frames}
-        for node in self.nodes:
-            frames[node.name] = node.layer.output_frames(frames[node.input])
-        return frames[self.nodes[-1].name]
+        return int(self.totals(input_frames)[self.output_name])

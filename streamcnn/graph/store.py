@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -70,24 +71,26 @@ def load(path: str | Path) -> Graph:
             "make it again with 'streamcnn convert'",
         )
     try:
-        return _graph(json.loads(text), tensors)
+        return _graph(msgspec.json.decode(text, type=_Document), tensors)
     except StreamcnnError as error:
         raise NetFileError(f"{path}: {error.message}", error.remedy) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise NetFileError(f"{path}: its graph cannot be read: {error!r}") from error
 
 
 def find(name_or_path: str | Path) -> Path:
-    """Return the path of a net's file: an existing file, or else a shipped net of that name.
+    """Return the path of a net's file: a shipped net of that name, or an existing file.
 
     Raises NetFileError where there is neither.
     """
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    shipped = shipped_net(str(name_or_path))
+    path, shipped = Path(name_or_path), shipped_net(str(name_or_path))
     if shipped is not None:
         return shipped
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise NetFileError(f"{path}: cannot be read: {error.strerror}") from error
     raise NetFileError(
         f"{path}: no such file, and no shipped net has that name" if not path.exists() else f"{path}: not a file",
         "make a net with 'streamcnn convert' or 'streamcnn train'",
@@ -102,10 +105,15 @@ def identity(graph: Graph) -> str:
 def _serialized(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
     tensors = {f"{node.name}/{name}": w for node in graph.nodes for name, w in node.layer.weights.items()}
     nodes = [
-        {"name": node.name, "kind": node.layer.kind, "input": node.input, "options": node.layer.options}
+        {"name": node.name, "kind": node.layer.kind, "inputs": node.inputs, "options": node.layer.options}
         for node in graph.nodes
     ]
-    document = {"nodes": nodes, "input_channels": graph.input_channels, "info": asdict(graph.info)}
+    document = {
+        "nodes": nodes,
+        "input_shape": graph.input_shape,
+        "length_class": graph.length_class,
+        "info": asdict(graph.info),
+    }
     return json.dumps(document, sort_keys=True), tensors
 
 
@@ -118,21 +126,35 @@ def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _graph(document: dict, tensors: dict[str, np.ndarray]) -> Graph:
+class _NodeEntry(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    options: dict[str, object]
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON of a graph; decoding it checks every type."""
+
+    nodes: list[_NodeEntry]
+    input_shape: tuple[int, ...]
+    length_class: int
+    info: NetInfo
+
+
+def _graph(document: _Document, tensors: dict[str, np.ndarray]) -> Graph:
     nodes = []
-    for entry in document["nodes"]:
-        kind = KINDS.get(entry["kind"])
+    for entry in document.nodes:
+        kind = KINDS.get(entry.kind)
         if kind is None:
-            raise NetFileError(f"node '{entry['name']}' is of the unknown kind '{entry['kind']}'", "update streamcnn")
+            raise NetFileError(f"node '{entry.name}' is of the unknown kind '{entry.kind}'", "update streamcnn")
         names = {f.name for f in fields(kind)}
-        weights = {n: t for n in names if (t := tensors.pop(f"{entry['name']}/{n}", None)) is not None}
+        weights = {n: t for n in names if (t := tensors.pop(f"{entry.name}/{n}", None)) is not None}
+        options = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.options.items()}
         try:
-            nodes.append(Node(entry["name"], kind(**entry["options"], **weights), entry["input"]))
+            nodes.append(Node(entry.name, kind(**options, **weights), entry.inputs))
         except GraphError as error:
-            raise GraphError(f"node '{entry['name']}': {error.message}", error.remedy) from None
+            raise GraphError(f"node '{entry.name}': {error.message}", error.remedy) from None
     if tensors:
         raise NetFileError(f"tensor '{min(tensors)}' belongs to no layer")
-    info = {name: tuple(v) if isinstance(v, list) else v for name, v in document["info"].items()}
-    graph = Graph(tuple(nodes), document["input_channels"], NetInfo(**info))
-    graph.channels  # noqa: B018 (checks every shape)
-    return graph
+    return Graph(tuple(nodes), document.input_shape, document.length_class, document.info)

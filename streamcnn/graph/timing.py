@@ -1,8 +1,8 @@
 """Where frames stand in time, as arithmetic on frame numbers.
 
 Rules. Every layer reads a window of input frames for each output frame; which ones is linear in the output's number,
-so a layer's whole behaviour in time is six integers (`FrameRule`) and its number of output frames on a whole signal.
-A graph composes the rules of its layers into one `Timing` per tensor:
+so a layer's whole behaviour in time is a handful of integers (`FrameRule`). A graph composes the rules of its layers into
+one `Timing` per tensor:
 
     position of output frame i   = first + i * hop                     (input frames)
     known after input frame      = first + i * hop + delay
@@ -10,12 +10,17 @@ A graph composes the rules of its layers into one `Timing` per tensor:
 Theory. Output frame i reads the input frames floor((i*down + oldest) / up) ... floor((i*down + newest) / up). A
 convolution of kernel K, dilation d, stride s with p zeros on its left has up = 1, down = s, oldest = -p and newest =
 (K-1)*d - p. A layer that repeats or interpolates frames has up > 1. Output i can be computed once `newest` has been
-read, so of n input frames come ceil((n*up - newest) / down) output frames. That one formula drives the engine, which
-therefore never counts anything that depends on how the signal was split into blocks.
+read (and `wait` frames more), so of n input frames come ceil((n*up - newest - wait) / down) output frames, and of a whole signal of n frames, padded
+as Keras pads its end, floor((n*up + tail) / down). These two formulas drive the engine, which therefore never counts
+anything that depends on how the signal was split into blocks.
+
+All functions take Python ints or NumPy int64 arrays of them.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
+
+import numpy as np
 
 INFINITE = None  # a receptive field without an end (recurrent layers)
 
@@ -24,22 +29,49 @@ INFINITE = None  # a receptive field without an end (recurrent layers)
 class FrameRule:
     """Which input frames a layer's output frame i reads, and where that frame stands.
 
-    `position` is where output frame 0 stands, in input frames; frame i stands at position + i*down/up.
+    `wait`: how many input frames beyond the newest must have come before it is given (cropping: it might be one of the
+    last). `position` is where output frame 0 stands, in input frames; frame i stands at position + i*down/up. `recurrent`: it
+    also depends on every older frame.
     """
 
     up: int = 1
     down: int = 1
     oldest: int = 0
     newest: int = 0
-    position: Fraction = Fraction(0)
+    wait: int = 0
+    tail: int = 0
+    position: int = 0
+    recurrent: bool = False
 
     def ready(self, frames: int) -> int:
         """Return how many output frames the first `frames` input frames suffice for."""
-        return max(0, -((self.newest - frames * self.up) // self.down))
+        return np.maximum(0, -((self.newest + self.wait - frames * self.up) // self.down))
+
+    def total(self, frames: int) -> int:
+        """Return how many output frames Keras gives for a whole signal of `frames`."""
+        return np.maximum(0, (frames * self.up + self.tail) // self.down)
 
     def oldest_read(self, i: int) -> int:
         """Return the oldest input frame that output frame i reads (negative: padding)."""
         return (i * self.down + self.oldest) // self.up
+
+    def newest_read(self, i: int) -> int:
+        """Return the newest input frame that output frame i reads."""
+        return (i * self.down + self.newest) // self.up
+
+
+def window(span: int, stride: int, padding: str, frames: int) -> FrameRule:
+    """Return the rule of a window of `span` frames that moves by `stride`, as Keras pads it.
+
+    `frames`: the length of a signal of the class that it is for. Strided 'same' padding depends on it: Keras pads
+    max((ceil(frames/stride) - 1)*stride + span - frames, 0) zeros, the smaller half of them on the left.
+    """
+    if padding == "causal":
+        return FrameRule(1, stride, oldest=1 - span, newest=0, tail=stride - 1)
+    if padding == "valid":
+        return FrameRule(1, stride, oldest=0, newest=span - 1, tail=stride - span, position=span - 1)
+    left = max((-(-frames // stride) - 1) * stride + span - frames, 0) // 2
+    return FrameRule(1, stride, oldest=-left, newest=span - 1 - left, tail=stride - 1)
 
 
 @dataclass(frozen=True)
@@ -69,15 +101,34 @@ class Timing:
         """Return the timing of a layer's output from that of its input."""
         newest = max(self._lag(rule, rule.newest, i) for i in range(rule.up))
         oldest = min(self._lag(rule, rule.oldest, i) for i in range(rule.up))
+        unbounded = self.back is INFINITE or rule.recurrent
         return Timing(
             hop=self.hop * rule.down / rule.up,
             first=self.first + self.hop * rule.position,
-            delay=self.delay + self.hop * newest,
-            back=INFINITE if self.back is INFINITE else max(Fraction(0), self.back - self.hop * oldest),
-            ahead=max(Fraction(0), self.ahead + self.hop * newest),
+            delay=self.delay + self.hop * (newest + rule.wait),
+            back=INFINITE if unbounded else self.back - self.hop * oldest,
+            ahead=self.ahead + self.hop * newest,
         )
 
     @staticmethod
     def _lag(rule: FrameRule, edge: int, i: int) -> Fraction:
         """How many input frames after the position of output frame i the frame at `edge` stands."""
         return (i * rule.down + edge) // rule.up - (rule.position + Fraction(i * rule.down, rule.up))
+
+
+def joined(timings: list[Timing]) -> Timing:
+    """Return the timing of a join, whose frame i is made of the frames i of all its inputs, which have the same hop.
+
+    It stands where the latest of them stands and is known when the last of them is: no delay is added to the least
+    that is possible.
+    """
+    first = max(t.first for t in timings)
+    known = max(t.first + t.delay for t in timings)
+    unbounded = any(t.back is INFINITE for t in timings)
+    return Timing(
+        hop=timings[0].hop,
+        first=first,
+        delay=known - first,
+        back=INFINITE if unbounded else max(t.back + first - t.first for t in timings),
+        ahead=max(t.ahead - (first - t.first) for t in timings),
+    )

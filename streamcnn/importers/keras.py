@@ -1,32 +1,29 @@
 """Keras models to graphs. With training, the only file that knows Keras.
 
-A model's operations are walked in the order in which Keras would run them; every operation either becomes a layer
-record, vanishes because it does nothing at inference, or is refused by name. Nothing is skipped.
+A model's operations are walked in the order in which Keras would run them; every operation either becomes layer records,
+vanishes because it does nothing at inference, or is refused by name. Nothing is skipped. Nested models are walked in the
+place where they are called, and a layer that is used twice becomes two nodes that share its weights.
 """
 
 import os
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamcnn.errors import GraphError, MissingPartError, NetFileError, UnsupportedLayerError
+from streamcnn.graph import layers as L
 from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node
-from streamcnn.graph.layers import ACTIVATIONS, Activation, Conv1D, Dense, Layer
+from streamcnn.graph.layer import Shape, size
+from streamcnn.importers.keras_records import JOINS, MERGES, VANISHING, Context, records
 from streamcnn.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import keras as keras_types
 
-_AT_INFERENCE_NOTHING = {
-    "Dropout",
-    "SpatialDropout1D",
-    "GaussianNoise",
-    "GaussianDropout",
-    "AlphaDropout",
-    "ActivityRegularization",
-    "InputLayer",
-}
+MAX_UNPACKED_BYTES = 2**31
 
 
 def keras_module() -> object:
@@ -47,159 +44,217 @@ def keras_module() -> object:
     return keras
 
 
+def load_keras(path: str | os.PathLike[str]) -> "keras_types.Model":
+    """Load a `.keras` or `.h5` file without its optimizer and losses, and in safe mode: code stored in it is not run.
+
+    Raises NetFileError for a file that is no Keras model, UnsupportedLayerError for one with code of its own in it, and
+    MissingPartError without Keras.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NetFileError(f"{path}: no such file")
+    _refuse_bomb(path)
+    keras = keras_module()
+    try:
+        with quiet_libraries():
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or repr(error)
+        if "lambda" in reason.lower() or "Could not locate class" in reason or "Unknown layer" in reason:
+            raise UnsupportedLayerError(
+                path.name, f"it needs code of its own: {reason[:300]}", "express that part with Keras' own layers"
+            ) from error
+        raise NetFileError(
+            f"{path}: Keras cannot load it: {reason[:300]}", "save it again with model.save('model.keras')"
+        ) from error
+
+
 def import_keras(model: "str | os.PathLike[str] | keras_types.Model", info: NetInfo | None = None) -> Graph:
     """Convert a model, given as a `.keras` or `.h5` file or as a live `keras.Model`.
 
-    A file is loaded without its optimizer and losses, and in safe mode: code stored in it is not run. Without `info`
-    the net is named after the model.
+    Several inputs become groups of channels of the one stream, in the model's order; several outputs stand side by side.
+    Without `info` the net is named after the model.
 
-    Raises NetFileError for a file that is no Keras model, UnsupportedLayerError, with layer, reason and remedy, for
-    what does not stream exactly, GraphError where shapes do not fit, and MissingPartError without Keras.
+    Raises UnsupportedLayerError, with layer, reason and remedy, for what does not stream exactly, GraphError where shapes
+    or times do not fit, and what `load_keras` raises.
     """
-    if isinstance(model, (str, os.PathLike)) and not Path(model).is_file():
-        raise NetFileError(f"{model}: no such file")
+    if isinstance(model, (str, os.PathLike)):
+        model = load_keras(model)
     keras = keras_module()
-    if not isinstance(model, keras.Model):
-        model = _loaded(keras, Path(model))
-    functional = getattr(model, "_functional", model)
+    functional = _functional(model)
+    walk = _Walk(lambda function: _builtin_name(keras, function))
+    return walk.graph(functional, info or NetInfo(name=model.name))
+
+
+def _functional(model: object) -> object:
+    functional = getattr(model, "_functional", None) or model
     if not hasattr(functional, "_nodes_by_depth"):
         raise UnsupportedLayerError(
             model.name,
             f"a {type(model).__name__} model has no graph of layers to read",
             "build it with keras.Sequential or the functional API, with an Input of its shape",
         )
-    return _Walk(functional).graph(info or NetInfo(name=model.name))
+    return functional
 
 
-def _loaded(keras: object, path: Path) -> "keras_types.Model":
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive that would unpack to more than any net needs, before anything unpacks it."""
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise NetFileError(
-            f"{path}: Keras cannot load it: {reason[0] if reason else repr(error)}",
-            "save it again with model.save('model.keras')",
-        ) from error
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError):
+        return  # no archive (a .h5 file), or a damaged one: Keras says so
+    if unpacked > max(MAX_UNPACKED_BYTES, 20 * path.stat().st_size):
+        raise NetFileError(f"{path}: would unpack to {unpacked >> 20} MiB", "such a file is no net, but an attack")
+
+
+def _builtin_name(keras: object, function: object) -> str | None:
+    name = getattr(function, "__name__", None)
+    try:
+        return name if name and keras.activations.get(name) is function else None
+    except ValueError:
+        return None
 
 
 class _Walk:
-    """One pass over a functional model."""
+    """One pass over a functional model and the models in it."""
 
-    def __init__(self, model: object):
-        self._model = model
+    def __init__(self, builtin: object):
+        self._builtin = builtin
         self._names: dict[int, str] = {}  # id of a Keras tensor -> node that makes it
-        self._nodes: list[Node] = []
+        self._nodes: dict[str, Node] = {}
 
-    def graph(self, info: NetInfo) -> Graph:
-        inputs, outputs = self._model.inputs, self._model.outputs
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise UnsupportedLayerError(
-                self._model.name, f"has {len(inputs)} inputs and {len(outputs)} outputs", "use a model with one of each"
-            )
-        shape = inputs[0].shape
-        if len(shape) != 3 or shape[2] is None:
-            raise UnsupportedLayerError(
-                inputs[0].name,
-                f"input of shape {tuple(shape)}, expected (batch, time, channels)",
-                "give the model an Input of shape (None, channels)",
-            )
-        self._names[id(inputs[0])] = INPUT
-        for depth in sorted(self._model._nodes_by_depth, reverse=True):
-            for use in self._model._nodes_by_depth[depth]:
-                self._visit(use)
-        output = self._names[id(outputs[0])]
-        if not self._nodes:
-            raise GraphError(f"model '{self._model.name}' has no layer that computes anything")
-        if output != self._nodes[-1].name:
-            raise UnsupportedLayerError(output, "its output is not the model's last layer", "remove what follows it")
-        graph = Graph(tuple(self._nodes), shape[2], info)
-        graph.channels  # noqa: B018 (checks every shape)
-        return graph
+    def graph(self, model: object, info: NetInfo) -> Graph:
+        """Return the graph of a model."""
+        shape, frames = self._inputs(model.inputs)
+        self._visit_all(model, "")
+        outputs = [self._names[id(tensor)] for tensor in model.outputs]
+        if len(outputs) > 1:
+            outputs = [self._add("outputs", L.Concatenate(), tuple(outputs))]
+        if outputs == [INPUT]:
+            raise GraphError(f"model '{model.name}' has no layer that computes anything")
+        graph = Graph(tuple(self._reached(outputs[0])), shape, info=info)
+        # A model of a fixed length pads for that length; one of any length is taken to get multiples of its strides.
+        return graph if frames is None else replace(graph, length_class=frames % graph.period)
 
-    def _visit(self, use: object) -> None:
-        layer = use.operation
-        kind = type(layer).__name__
+    def _inputs(self, tensors: list) -> tuple[Shape, int | None]:
+        shapes, lengths = [], set()
+        for tensor in tensors:
+            _batch, *rest = tensor.shape
+            if not rest or None in rest[1:]:
+                raise UnsupportedLayerError(
+                    tensor.name,
+                    f"an input of the shape {tuple(tensor.shape)} has frames of variable shape",
+                    "give the model an Input of the shape (None, channels)",
+                )
+            if len(rest) == 1 and rest[0] is None:
+                raise UnsupportedLayerError(tensor.name, "an input without channels", "use Input((None, 1))")
+            lengths.add(rest[0])
+            shapes.append(tuple(rest[1:]))
+        if len(lengths) > 1:
+            raise UnsupportedLayerError(
+                tensors[-1].name, f"the inputs have the different lengths {lengths}", "give them the same length"
+            )
+        if len(tensors) == 1:
+            self._names[id(tensors[0])] = INPUT
+            return shapes[0] or (1,), lengths.pop()
+        start = 0
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            places = tuple(range(start, start + size(shape)))
+            select = L.Select(indices=places, shape=shape or (1,))
+            self._names[id(tensor)] = self._add(tensor.name, select, (INPUT,))
+            start += size(shape)
+        return (start,), lengths.pop()
+
+    def _visit_all(self, model: object, prefix: str) -> None:
+        for depth in sorted(model._nodes_by_depth, reverse=True):
+            for use in model._nodes_by_depth[depth]:
+                self._visit(use, prefix)
+
+    def _visit(self, use: object, prefix: str) -> None:
+        operation, kind = use.operation, type(use.operation).__name__
         if kind == "InputLayer":
             return
-        if len(use.input_tensors) != 1:
-            raise UnsupportedLayerError(
-                layer.name, f"{kind} joins {len(use.input_tensors)} tensors", "this version streams chains of layers"
-            )
-        source = self._names[id(use.input_tensors[0])]
-        if kind in _AT_INFERENCE_NOTHING:
-            self._names[id(use.outputs[0])] = source
+        inputs = tuple(self._source(tensor, operation) for tensor in use.input_tensors)
+        name = prefix + operation.name
+        if hasattr(operation, "_nodes_by_depth") or getattr(operation, "_functional", None) is not None:
+            self._visit_nested(_functional(operation), inputs, use, f"{name}/")
             return
-        taken = {node.name for node in self._nodes} | {INPUT}
-        name = layer.name if layer.name not in taken else f"{layer.name}_{len(self._nodes)}"
-        self._nodes.append(Node(name, _record(layer), source))
-        self._names[id(use.outputs[0])] = name
+        if kind in JOINS and type(operation).__module__.startswith("keras."):
+            made = self._join(operation, kind, name, inputs, [tensor.shape for tensor in use.input_tensors])
+        elif len(inputs) != 1:
+            raise UnsupportedLayerError(
+                name, f"{kind} reads {len(inputs)} tensors", "feed it one; states start at zero"
+            )
+        elif kind in VANISHING:
+            made = inputs[0]
+        else:
+            made = self._chain(operation, name, inputs[0], use.input_tensors[0].shape)
+        self._names[id(use.outputs[0])] = made
 
+    def _visit_nested(self, model: object, inputs: tuple[str, ...], use: object, prefix: str) -> None:
+        """Walk a model that is called inside another one, its inputs being nodes of that one."""
+        outer = self._names
+        self._names = {id(tensor): source for tensor, source in zip(model.inputs, inputs, strict=True)}
+        self._visit_all(model, prefix)
+        made = [self._names[id(tensor)] for tensor in model.outputs]
+        self._names = outer
+        self._names.update({id(tensor): source for tensor, source in zip(use.outputs, made, strict=True)})
 
-def _record(layer: object) -> Layer:
-    """Return the record of one Keras layer."""
-    kind = type(layer).__name__
-    if not type(layer).__module__.startswith("keras."):
-        raise UnsupportedLayerError(
-            layer.name, f"{kind} is a class of the model's own", "express it with Keras' own layers"
+    def _chain(self, layer: object, name: str, source: str, shape: tuple) -> str:
+        context = Context(shape[1], tuple(shape[2:]), self._builtin)
+        for suffix, record in records(layer, context):
+            source = self._add(name + suffix, record, (source,))
+        return source
+
+    def _join(self, operation: object, kind: str, name: str, inputs: tuple[str, ...], shapes: list[tuple]) -> str:
+        ranks = {len(shape) for shape in shapes}
+        if len(inputs) < 2 or len(ranks) > 1:
+            raise UnsupportedLayerError(
+                name, f"{kind} of a signal and a constant, or of tensors of different rank", "use Rescaling or Reshape"
+            )
+        if kind == "Concatenate":
+            if operation.axis not in (-1, max(ranks) - 1) or max(ranks) != 3:
+                raise UnsupportedLayerError(
+                    name, f"Concatenate along axis {operation.axis} of {max(ranks)}", "concatenate channels: axis=-1"
+                )
+            return self._add(name, L.Concatenate(), inputs)
+        if any(shape[1] == 1 for shape in shapes) and any(shape[1] != 1 for shape in shapes):
+            raise UnsupportedLayerError(
+                name, f"{kind} spreads one frame over the whole signal", "that frame is known only at the signal's end"
+            )
+        frame = tuple(max(axis) for axis in zip(*(shape[2:] for shape in shapes), strict=True))
+        spread = tuple(
+            source if tuple(shape[2:]) == frame else self._spread(f"{name}/{k}", source, tuple(shape[2:]), frame)
+            for k, (source, shape) in enumerate(zip(inputs, shapes, strict=True))
         )
-    make = _RECORDS.get(kind)
-    if make is None:
-        raise UnsupportedLayerError(
-            layer.name, f"{kind} is not supported", f"this version streams {', '.join(_RECORDS)}"
-        )
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise UnsupportedLayerError(layer.name, "data_format is 'channels_first'", "train it with 'channels_last'")
-    try:
-        return make(layer)
-    except GraphError as error:
-        raise GraphError(f"layer '{layer.name}': {error.message}", error.remedy) from None
+        return self._add(name, L.Merge(by=MERGES[kind]), spread)
 
+    def _spread(self, name: str, source: str, shape: Shape, frame: Shape) -> str:
+        """Repeat values along the axes of length 1, as broadcasting does."""
+        places = np.broadcast_to(np.arange(size(shape)).reshape(shape), frame)
+        return self._add(name, L.Select(indices=tuple(places.ravel().tolist()), shape=frame), (source,))
 
-def _conv1d(layer: object) -> Conv1D:
-    for option, value in [("strides", layer.strides[0]), ("groups", layer.groups)]:
-        if value != 1:
-            raise UnsupportedLayerError(layer.name, f"{option} is {value}", f"this version streams {option} of 1")
-    if layer.padding not in ("causal", "valid"):
-        raise UnsupportedLayerError(
-            layer.name, f"padding is '{layer.padding}', which looks into the future", "train it with padding='causal'"
-        )
-    return Conv1D(
-        kernel=_array(layer.kernel),
-        bias=_array(layer.bias),
-        padding=layer.padding,
-        dilation=int(layer.dilation_rate[0]),
-        activation=_activation(layer),
-    )
+    def _source(self, tensor: object, operation: object) -> str:
+        if id(tensor) not in self._names:
+            raise UnsupportedLayerError(
+                operation.name, "it reads the state of a recurrent layer", "use the sequence that the layer returns"
+            )
+        return self._names[id(tensor)]
 
+    def _add(self, name: str, layer: L.Layer, inputs: tuple[str, ...]) -> str:
+        unique, number = name, 1
+        while unique in self._nodes or unique == INPUT:
+            unique, number = f"{name}_{number}", number + 1
+        self._nodes[unique] = Node(unique, layer, inputs)
+        return unique
 
-def _dense(layer: object) -> Dense:
-    return Dense(kernel=_array(layer.kernel), bias=_array(layer.bias), activation=_activation(layer))
-
-
-def _activation(layer: object) -> str:
-    name = getattr(layer.activation, "__name__", str(layer.activation))
-    if name not in ACTIVATIONS:
-        raise UnsupportedLayerError(
-            layer.name, f"activation '{name}' is not supported", f"this version has {', '.join(ACTIVATIONS)}"
-        )
-    return name
-
-
-def _array(variable: object) -> np.ndarray | None:
-    return None if variable is None else np.asarray(variable.value if hasattr(variable, "value") else variable)
-
-
-_RECORDS = {
-    "Conv1D": _conv1d,
-    "Dense": _dense,
-    "Activation": lambda layer: Activation(activation=_activation(layer)),
-    "ReLU": lambda layer: Activation(activation=_plain_relu(layer)),
-}
-
-
-def _plain_relu(layer: object) -> str:
-    if layer.max_value is not None or layer.negative_slope != 0 or layer.threshold != 0:
-        raise UnsupportedLayerError(
-            layer.name, "a ReLU with max_value, negative_slope or threshold is not supported", "use a plain ReLU"
-        )
-    return "relu"
+    def _reached(self, output: str) -> list[Node]:
+        """Return the nodes that the output depends on, in their order, the output last."""
+        needed, waiting = set(), [output]
+        while waiting:
+            name = waiting.pop()
+            if name != INPUT and name not in needed:
+                needed.add(name)
+                waiting.extend(self._nodes[name].inputs)
+        return [node for name, node in self._nodes.items() if name in needed and name != output] + [self._nodes[output]]

@@ -2,8 +2,8 @@
 
 import csv
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -47,12 +47,8 @@ class Lines:
 
     def write(self, event: Event) -> None:
         """Write one event."""
-        try:
+        with self._clear_errors():
             self._write(event)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise RunError(f"{self._file.name}: cannot be written: {error.strerror}") from error
 
     def __enter__(self) -> "Lines":
         """Return the sink itself."""
@@ -60,8 +56,18 @@ class Lines:
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Write what is buffered and close a file that was opened here."""
-        self._file.flush()
+        with self._clear_errors():
+            self._file.flush()
         self._files.close()
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise RunError(f"{self._file.name}: cannot be written: {error.strerror}") from error
 
     def _json(self, event: Event) -> None:
         self._file.write(to_json(event).decode() + "\n")

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from streamcnn.errors import DeviceError
 from streamcnn.ring import Ring
 from streamcnn.sources.live import ThreadedSource
 
@@ -34,10 +35,11 @@ class Demo(ThreadedSource):
     """The demo signal on `channels` equal channels, in blocks of `block` frames, at its rate's pace."""
 
     def __init__(self, rate: int, channels: int, block: int):
-        super().__init__(rate, channels)
-        self._block = block
-        period = demo_signal(rate, rate, rate)  # every later second is equal to this one
-        self._period = np.repeat(period[:, None], channels, axis=1)
+        super().__init__(rate, channels, block)
+        if ramp_spacing(rate) < 2 * len(RAMP):
+            raise DeviceError(f"the demo's ramps do not fit into {rate} Hz", "use a net for at least 20 Hz")
+        # The first second has no ramp at sample 0; every later one is equal to the second one.
+        self._seconds = demo_signal(0, 2 * rate, rate)
 
     @property
     def title(self) -> str:
@@ -45,13 +47,9 @@ class Demo(ThreadedSource):
         return "the built-in demo"
 
     def _run(self, ring: Ring) -> None:
-        first_second = np.repeat(demo_signal(0, self.rate, self.rate)[:, None], self.channels, axis=1)
         began, began_utc, sample = time.monotonic(), time.time(), 0
-        while not self._stopping.wait(max(0.0, began + (sample + self._block) / self.rate - time.monotonic())):
-            number = np.arange(sample, sample + self._block)
-            table = first_second if sample + self._block <= self.rate else self._period
-            samples = table[number % self.rate]
-            if sample < self.rate < sample + self._block:
-                samples = np.concatenate([first_second[sample:], self._period[: sample + self._block - self.rate]])
-            ring.write(samples, began_utc + sample / self.rate)
-            sample += self._block
+        while not self._stopping.wait(max(0.0, began + (sample + self.block) / self.rate - time.monotonic())):
+            number = np.arange(sample, sample + self.block)
+            samples = self._seconds[np.where(number < self.rate, number, self.rate + number % self.rate)]
+            ring.write(np.repeat(samples[:, None], self.channels, axis=1), began_utc + sample / self.rate)
+            sample += self.block

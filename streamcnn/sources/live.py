@@ -10,14 +10,16 @@ class LiveSource(ABC):
     """A source that writes blocks into a ring until it is stopped.
 
     `rate` in Hz; `channels`: how many it delivers; `error`: why it ended by itself, None while all is well.
-    `paced`: it delivers at its rate for ever, so that silence on the line means that it was lost.
+    `paced`: it delivers at its rate for ever and waits for nobody, so that silence on the line means that it was lost.
+    `block`: the most frames that it writes at a time.
     """
 
     paced = True
 
-    def __init__(self, rate: int, channels: int):
+    def __init__(self, rate: int, channels: int, block: int):
         self.rate = rate
         self.channels = channels
+        self.block = block
         self.error: Exception | None = None
 
     @property
@@ -37,8 +39,8 @@ class LiveSource(ABC):
 class ThreadedSource(LiveSource):
     """A live source whose blocks are made by `_run` in a thread of its own."""
 
-    def __init__(self, rate: int, channels: int):
-        super().__init__(rate, channels)
+    def __init__(self, rate: int, channels: int, block: int):
+        super().__init__(rate, channels, block)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -48,7 +50,7 @@ class ThreadedSource(LiveSource):
         self._thread.start()
 
     def stop(self) -> None:
-        """End the writing and close the ring. A thread that is blocked in a read is left to end by itself."""
+        """End the writing; the thread closes the ring as it ends."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=1.0)

@@ -11,6 +11,7 @@ from streamcnn.ring import Ring
 from streamcnn.sources.live import ThreadedSource
 
 _POLL_S = 0.1
+BLOCK = 4096  # frames
 
 
 class Raw(ThreadedSource):
@@ -22,7 +23,7 @@ class Raw(ThreadedSource):
     paced = False
 
     def __init__(self, rate: int, select_channels: tuple[int, ...], file: BinaryIO):
-        super().__init__(rate, len(select_channels))
+        super().__init__(rate, len(select_channels), BLOCK)
         self._width = max(select_channels)
         self._columns = [channel - 1 for channel in select_channels]
         self._fd = file.fileno()
@@ -37,7 +38,7 @@ class Raw(ThreadedSource):
         while not self._stopping.is_set():
             if not select.select([self._fd], [], [], _POLL_S)[0]:
                 continue
-            data = os.read(self._fd, 16384)
+            data = os.read(self._fd, BLOCK * frame_bytes - len(rest))
             if not data:
                 break
             data = rest + data

@@ -3,6 +3,7 @@
 The callback copies the block into the ring and returns; everything else happens elsewhere.
 """
 
+import threading
 import time
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ class SoundCard(LiveSource):
     """
 
     def __init__(self, device: str | int, rate: int, channels: tuple[int, ...], block: int):
-        super().__init__(rate, len(channels))
+        super().__init__(rate, len(channels), block)
         sounddevice = _sounddevice()
         found = find_device(device)
         if max(channels) > found.channels:
@@ -84,9 +85,10 @@ class SoundCard(LiveSource):
                 f"device '{found.name}' has {found.channels} channels, channel {max(channels)} is wanted",
                 "change 'channels'",
             )
-        self.title_text = f"{found.name} ({found.host_api})"
+        self._title = f"{found.name} ({found.host_api})"
         self._columns = [channel - 1 for channel in channels]
         self._ring: Ring | None = None
+        self._stopping = threading.Lock()
         try:
             with quiet_libraries():
                 self._stream = sounddevice.InputStream(
@@ -107,7 +109,7 @@ class SoundCard(LiveSource):
     @property
     def title(self) -> str:
         """What a person calls this source."""
-        return self.title_text
+        return self._title
 
     def start(self, ring: Ring) -> None:
         """Begin to write blocks into `ring`."""
@@ -115,11 +117,12 @@ class SoundCard(LiveSource):
         try:
             self._stream.start()
         except _sounddevice().PortAudioError as error:
-            raise DeviceError(f"device '{self.title_text}' cannot be started: {_reason(error)}") from error
+            raise DeviceError(f"device '{self._title}' cannot be started: {_reason(error)}") from error
 
     def stop(self) -> None:
         """Stop the device and close the ring."""
-        self._stream.close(ignore_errors=True)
+        with self._stopping:  # PortAudio must not be asked twice at the same time
+            self._stream.close(ignore_errors=True)
         if self._ring is not None:
             self._ring.close()
 

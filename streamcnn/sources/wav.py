@@ -1,6 +1,8 @@
 """Sound files: whatever libsndfile reads (WAV, FLAC, OGG, AIFF, ...), any sample format, as float32 blocks."""
 
+import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,10 @@ def _promised_bytes(libsndfile_log: str) -> int | None:
 
     libsndfile opens a file that was cut off as if it were a shorter one, and only its log tells.
     """
-    match = re.search(r"^data : (\d+) \(should be (\d+)\)", libsndfile_log, re.MULTILINE)
+    # Of WAV and AIFF the chunk of samples counts; of W64 and RF64 the log has only the whole file's size.
+    match = re.search(r"^\s*(?:data|SSND)\s*: .*", libsndfile_log, re.MULTILINE)
+    line = match[0] if match else libsndfile_log
+    match = re.search(r"(?:data|SSND|[rR]iff size|RIFF size|riff)\s*: (\d+) \(should be (\d+)\)", line)
     if match is None or int(match[1]) <= int(match[2]) or int(match[1]) >= UNKNOWN_LENGTH:
         return None
     return int(match[1])
@@ -32,12 +37,15 @@ class AudioFile:
 
     def __init__(self, path: str | Path, channels: tuple[int, ...] = (1,)):
         self.path = Path(path)
-        if not self.path.exists():
-            raise AudioFileError(f"{self.path}: no such file")
-        if self.path.is_dir():
-            raise AudioFileError(f"{self.path}: is a folder", "name the files in it")
         try:
-            self._file = soundfile.SoundFile(self.path)
+            status = self.path.stat()
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            raise AudioFileError(f"{self.path}: {reason}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioFileError(f"{self.path}: is no file", "name files; a pipe is read by 'run --device -'")
+        try:
+            self._file = soundfile.SoundFile(os.fsencode(self.path))
         except (soundfile.LibsndfileError, TypeError) as error:
             reason = getattr(error, "error_string", str(error)).rstrip(".")
             raise AudioFileError(

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def train_ramp(folder: Path, _data: Path | None, say: Callable[[str], None]) -> 
     say(f"training the robust net: {robust.STEPS} batches of {robust.BATCH} signals ...")
     model = robust.train_robust_net(SEED)
     model.save(folder / "ramp_robust.keras")
-    info = robust.INFO.__class__(**{**vars(robust.INFO), "threshold": ROBUST_THRESHOLD})
+    info = replace(robust.INFO, threshold=ROBUST_THRESHOLD)
     graph = import_keras(model, info)
     say("measuring its ROC by streaming ...")
     roc = robust.measure_roc(graph, SEED + 1)

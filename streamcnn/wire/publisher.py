@@ -1,8 +1,11 @@
 """The publisher: events out, numbered, on a ZeroMQ PUB socket as two frames: topic, JSON."""
 
+import errno
+import socket
+
 import zmq
 
-from streamcnn.errors import PublishError
+from streamcnn.errors import EndpointError, PublishError
 from streamcnn.events import Event, to_json
 
 HIGH_WATER_MARK = 100_000  # messages kept for each slow subscriber before it misses some
@@ -12,7 +15,7 @@ LINGER_MS = 500
 class Publisher:
     """Publishes events at an endpoint; belongs to one thread.
 
-    Raises PublishError where the endpoint cannot be bound.
+    Raises EndpointError where the endpoint is malformed, PublishError where it cannot be bound.
     """
 
     def __init__(self, endpoint: str):
@@ -22,10 +25,12 @@ class Publisher:
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._seq = 0
         try:
+            _refuse_taken_socket(endpoint)
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise PublishError(
+            kind = PublishError if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.ENOENT) else EndpointError
+            raise kind(
                 f"cannot publish at {endpoint}: {error.strerror or error}",
                 "choose another endpoint with --publish or publish.bind, or --publish none",
             ) from error
@@ -42,3 +47,16 @@ class Publisher:
         """Send what is still queued, for at most half a second, and close."""
         self._socket.close()
         self._context.term()
+
+
+def _refuse_taken_socket(endpoint: str) -> None:
+    """Refuse an ipc endpoint that somebody serves: ZeroMQ would take it over without a word."""
+    path = endpoint.removeprefix("ipc://")
+    if path == endpoint:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise zmq.ZMQError(errno.EADDRINUSE, "Address already in use")

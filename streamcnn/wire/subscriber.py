@@ -1,16 +1,17 @@
 """The subscriber: typed events in.
 
 with streamcnn.Subscriber("tcp://127.0.0.1:5556", topics=["detection."]) as events:
-for event in events:
-print(event.label, event.sample)
+    for event in events:
+        print(event.label, event.sample)
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 
 import zmq
 
 from streamcnn.config import DEFAULT_ENDPOINT
-from streamcnn.errors import SubscribeError
+from streamcnn.errors import EndpointError, SubscribeError
 from streamcnn.events import Event, from_json
 
 
@@ -20,7 +21,7 @@ class Subscriber:
     `topics`: prefixes such as "detection.mic0."; all by default. It connects, and connects again, by itself: a
     publisher that is not there yet is waited for.
 
-    Raises SubscribeError where the endpoint is malformed.
+    Raises EndpointError where the endpoint is malformed.
     """
 
     def __init__(self, endpoint: str = DEFAULT_ENDPOINT, topics: Sequence[str] = ("",)):
@@ -29,12 +30,12 @@ class Subscriber:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
         for topic in topics:
-            self._socket.setsockopt_string(zmq.SUBSCRIBE, topic)
+            self._socket.setsockopt(zmq.SUBSCRIBE, os.fsencode(topic))
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise SubscribeError(
+            raise EndpointError(
                 f"cannot connect to {endpoint}: {error.strerror or error}",
                 "an endpoint looks like tcp://127.0.0.1:5556",
             ) from error
@@ -51,12 +52,15 @@ class Subscriber:
             raise SubscribeError(f"a message of {len(frames)} frames, expected topic and payload")
         return from_json(frames[1])
 
-    def __iter__(self) -> Iterator[Event]:
-        """Yield events for ever."""
-        while True:
-            event = self.receive()
-            if event is not None:
-                yield event
+    def __iter__(self) -> "Subscriber":
+        """Return the subscriber itself; after a SubscribeError the iteration can go on."""
+        return self
+
+    def __next__(self) -> Event:
+        """Wait for the next event and return it; never ends."""
+        while (event := self.receive()) is None:
+            pass
+        return event
 
     def close(self) -> None:
         """Disconnect; may be called twice."""

@@ -1,0 +1,201 @@
+"""Activation functions, by their number in `graph.functions`. NaN stays NaN, as in Keras."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from streamcnn.graph.functions import number
+
+F32 = np.float32
+ZERO, HALF, ONE = F32(0), F32(0.5), F32(1)
+SELU_SCALE, SELU_ALPHA = F32(1.0507009873554805), F32(1.6732632423543772)
+SQRT_HALF, GELU_SCALE, GELU_CUBE = F32(math.sqrt(0.5)), F32(math.sqrt(2 / math.pi)), F32(0.044715)
+SOFTPLUS_LINEAR = F32(20)  # beyond it log(1 + exp(x)) is x in float32
+
+LINEAR, RELU, SIGMOID, TANH = (number(name) for name in ("linear", "relu", "sigmoid", "tanh"))
+(LEAKY_RELU, RELU6, ELU, SELU, CELU, SOFTPLUS, SOFTSIGN, SQUAREPLUS, SOFT_SHRINK, HARD_SHRINK, SPARSE_PLUS, SILU, GELU,
+ TANH_SHRINK, THRESHOLD, SPARSE_SIGMOID, EXPONENTIAL, HARD_SIGMOID, HARD_SILU, HARD_TANH, MISH, LOG_SIGMOID) = (
+    number(name) for name in (
+        "leaky_relu", "relu6", "elu", "selu", "celu", "softplus", "softsign", "squareplus", "soft_shrink", "hard_shrink",
+        "sparse_plus", "silu", "gelu", "tanh_shrink", "threshold", "sparse_sigmoid", "exponential", "hard_sigmoid",
+        "hard_silu", "hard_tanh", "mish", "log_sigmoid",
+    )
+)  # fmt: skip
+SOFTMAX, LOG_SOFTMAX, SPARSEMAX = (number(name) for name in ("softmax", "log_softmax", "sparsemax"))
+
+
+@njit(nogil=True)
+def sigmoid(x):
+    """Logistic function."""
+    return ONE / (ONE + F32(math.exp(-x)))
+
+
+@njit(nogil=True)
+def softplus(x):
+    """log(1 + exp(x)), without overflow."""
+    if x > SOFTPLUS_LINEAR:
+        return x
+    return F32(math.log1p(F32(math.exp(x))))
+
+
+@njit(nogil=True)
+def clipped(x, low, high):
+    """X between two bounds; a NaN passes."""
+    if x < low:
+        return low
+    if x > high:
+        return high
+    return x
+
+
+@njit(nogil=True)
+def relu(x, slope, limit, threshold):
+    """Keras' relu with all its parameters."""
+    if x < threshold:
+        return slope * (x - threshold)
+    if x > limit:
+        return limit
+    return x
+
+
+@njit(nogil=True)
+def exponential_unit(x, alpha):
+    """X where x >= 0, else alpha * (exp(x) - 1)."""
+    if x < ZERO:
+        return alpha * F32(math.expm1(x))
+    return x
+
+
+@njit(nogil=True)
+def value(function, p, q, r, x):
+    """Apply a function to one value; p, q, r are its parameters."""
+    if function == LINEAR:
+        return x
+    if function == RELU:
+        return relu(x, p, q, r)
+    if function == SIGMOID:
+        return sigmoid(x)
+    if function == TANH:
+        return F32(math.tanh(x))
+    if function == LEAKY_RELU:
+        return p * x if x < ZERO else x
+    if function == RELU6:
+        return clipped(x, ZERO, F32(6))
+    if function == ELU:
+        return exponential_unit(x, p)
+    if function == SELU:
+        return SELU_SCALE * exponential_unit(x, SELU_ALPHA)
+    if function == CELU:
+        return p * F32(math.expm1(x / p)) if x < ZERO else x
+    if function == SOFTPLUS:
+        return softplus(x)
+    if function == SOFTSIGN:
+        return x / (abs(x) + ONE)
+    if function == SQUAREPLUS:
+        return HALF * (x + F32(math.sqrt(x * x + p)))
+    if function == SOFT_SHRINK:
+        return x - clipped(x, -p, p)
+    if function == HARD_SHRINK:
+        return ZERO if -p <= x <= p else x
+    if function == SPARSE_PLUS:
+        if x >= ONE:
+            return x
+        inside = clipped(x, -ONE, ONE) + ONE
+        return F32(0.25) * inside * inside
+    if function == SILU:
+        return x * sigmoid(x)
+    if function == GELU:
+        if p != ZERO:
+            return HALF * x * (ONE + F32(math.tanh(GELU_SCALE * (x + GELU_CUBE * x * x * x))))
+        return HALF * x * (ONE + F32(math.erf(x * SQRT_HALF)))
+    if function == TANH_SHRINK:
+        return x - F32(math.tanh(x))
+    if function == THRESHOLD:
+        return q if x <= p else x
+    if function == SPARSE_SIGMOID:
+        return clipped(HALF * (x + ONE), ZERO, ONE)
+    if function == EXPONENTIAL:
+        return F32(math.exp(x))
+    if function == HARD_SIGMOID:
+        return clipped(x / F32(6) + HALF, ZERO, ONE)
+    if function == HARD_SILU:
+        return x * clipped(x / F32(6) + HALF, ZERO, ONE)
+    if function == HARD_TANH:
+        return clipped(x, -ONE, ONE)
+    if function == MISH:
+        return x * F32(math.tanh(softplus(x)))
+    return -softplus(-x)  # LOG_SIGMOID
+
+
+@njit(nogil=True)
+def softmax(logarithmic, arena, source, target, width):
+    """Softmax, or its logarithm, of one run of values."""
+    top = arena[source]
+    for k in range(1, width):
+        if not arena[source + k] <= top:
+            top = arena[source + k]
+    total = ZERO
+    for k in range(width):
+        shifted = arena[source + k] - top
+        power = F32(math.exp(shifted))
+        total += power
+        arena[target + k] = shifted if logarithmic else power
+    if logarithmic:
+        log_total = F32(math.log(total))
+        for k in range(width):
+            arena[target + k] -= log_total
+    else:
+        for k in range(width):
+            arena[target + k] /= total
+
+
+@njit(nogil=True)
+def sparsemax(arena, scratch, source, target, width):
+    """Sparsemax of one run of values, as Keras computes it; see `forward.py`. The scratch holds them in falling order."""
+    for k in range(width):
+        x, place = arena[source + k], k
+        while place > 0 and not scratch[place - 1] >= x:
+            scratch[place] = scratch[place - 1]
+            place -= 1
+        scratch[place] = x
+    total, totals, support = ZERO, ZERO, 0
+    for k in range(width):
+        total += scratch[k]
+        if not scratch[k] - (total - ONE) / F32(k + 1) <= ZERO:
+            totals += total
+            support += 1
+    tau = (totals - ONE) / F32(support)
+    for k in range(width):
+        over = arena[source + k] - tau
+        arena[target + k] = ZERO if over < ZERO else over
+
+
+@njit(nogil=True)
+def apply(function, weights, arguments, arena, scratch, source, target, size, width):
+    """Apply a function to `size` values; softmax and its kin to each run of `width` of them."""
+    p, q, r = weights[arguments], weights[arguments + 1], weights[arguments + 2]
+    if function == LINEAR:
+        if source != target:
+            for k in range(size):
+                arena[target + k] = arena[source + k]
+    elif function == RELU and p == ZERO and r == ZERO:
+        for k in range(size):
+            x = arena[source + k]
+            y = ZERO if x < ZERO else x
+            arena[target + k] = q if y > q else y
+    elif function == SIGMOID:
+        for k in range(size):
+            arena[target + k] = sigmoid(arena[source + k])
+    elif function == TANH:
+        for k in range(size):
+            arena[target + k] = F32(math.tanh(arena[source + k]))
+    elif function < SOFTMAX:
+        for k in range(size):
+            arena[target + k] = value(function, p, q, r, arena[source + k])
+    else:
+        for start in range(0, size, width):
+            if function == SPARSEMAX:
+                sparsemax(arena, scratch, source + start, target + start, width)
+            else:
+                softmax(function == LOG_SOFTMAX, arena, source + start, target + start, width)

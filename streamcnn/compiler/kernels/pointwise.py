@@ -1,0 +1,87 @@
+"""Layers that work on each frame by itself."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from streamcnn.compiler.kernels.functions import sigmoid
+from streamcnn.compiler.tables import (
+    BY,
+    BY_LAYER,
+    BY_UNIT,
+    C_IN,
+    C_OUT,
+    EPSILON,
+    INDICES,
+    SCALE,
+    SHIFT,
+    WIDTH,
+)  # fmt: skip
+
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+@njit(nogil=True)
+def glu(arena, row, source, target, frames):
+    """Multiply the first half of each frame with the sigmoid of the second."""
+    half = row[C_OUT]
+    for t in range(frames):
+        for c in range(half):
+            gate = arena[source + (2 * t + 1) * half + c]
+            arena[target + t * half + c] = arena[source + 2 * t * half + c] * sigmoid(gate)
+
+
+@njit(nogil=True)
+def prelu(weights, arena, row, source, target, frames):
+    """Scale what is negative."""
+    channels = row[C_OUT]
+    for t in range(frames):
+        for c in range(channels):
+            x = arena[source + t * channels + c]
+            arena[target + t * channels + c] = x * weights[row[SCALE] + c] if x < ZERO else x
+
+
+@njit(nogil=True)
+def affine(weights, arena, row, source, target, frames):
+    """Scale and shift."""
+    channels = row[C_OUT]
+    for t in range(frames):
+        for c in range(channels):
+            x = arena[source + t * channels + c]
+            arena[target + t * channels + c] = x * weights[row[SCALE] + c] + weights[row[SHIFT] + c]
+
+
+@njit(nogil=True)
+def normalize(weights, arena, row, source, target, size):
+    """Normalize each run of WIDTH values."""
+    width, by, epsilon = row[WIDTH], row[BY], weights[row[EPSILON]]
+    for start in range(0, size, width):
+        mean = ZERO
+        if by == BY_LAYER:
+            for k in range(width):
+                mean += arena[source + start + k]
+            mean /= np.float32(width)
+        squares = ZERO
+        for k in range(width):
+            x = arena[source + start + k] - mean
+            squares += x * x
+        if by == BY_UNIT:
+            factor = ONE / np.float32(math.sqrt(epsilon if squares < epsilon else squares))
+        else:
+            factor = ONE / np.float32(math.sqrt(squares / np.float32(width) + epsilon))
+        for k in range(width):
+            y = (arena[source + start + k] - mean) * factor
+            if row[SCALE] >= 0:
+                y *= weights[row[SCALE] + k]
+            if row[SHIFT] >= 0:
+                y += weights[row[SHIFT] + k]
+            arena[target + start + k] = y
+
+
+@njit(nogil=True)
+def select(links, arena, row, source, target, frames):
+    """Pick values by their places."""
+    for t in range(frames):
+        for k in range(row[C_OUT]):
+            arena[target + t * row[C_OUT] + k] = arena[source + t * row[C_IN] + links[row[INDICES] + k]]

@@ -1,0 +1,55 @@
+"""Layers that only move along time."""
+
+import numpy as np
+from numba import njit
+
+from streamcnn.compiler.tables import C_IN, C_OUT, DOWN, MEAN, OLDEST, POOL, UP
+
+ZERO = np.float32(0)
+
+
+@njit(nogil=True)
+def pooling(arena, row, zero, done, end, target, frames):
+    """Take the maximum or mean of the frames of each window that lie in [0, end).
+
+    `zero`: where input frame 0 would begin in the arena.
+    """
+    channels = row[C_OUT]
+    for t in range(frames):
+        start = (done + t) * row[DOWN] + row[OLDEST]
+        first, last = max(0, start), min(end, start + row[POOL])
+        y = target + t * channels
+        for c in range(channels):
+            arena[y + c] = arena[zero + first * channels + c]
+        for n in range(first + 1, last):
+            x = zero + n * channels
+            if row[MEAN]:
+                for c in range(channels):
+                    arena[y + c] += arena[x + c]
+            else:
+                for c in range(channels):
+                    # `not <=` lets a NaN win, as it does in Keras
+                    if not arena[x + c] <= arena[y + c] and arena[y + c] == arena[y + c]:
+                        arena[y + c] = arena[x + c]
+        if row[MEAN]:
+            count = np.float32(last - first)
+            for c in range(channels):
+                arena[y + c] /= count
+
+
+@njit(nogil=True)
+def copy(arena, row, zero, done, target, frames):
+    """Copy frames, or parts of them: padding, cropping, repeating, stacking and unstacking.
+
+    Output frame i takes C_OUT values from where its window begins: several input frames (Stack), one of them, or, where
+    one becomes several, its part of it (Unstack) or all of it again (Repeat).
+    """
+    c_in, c_out = row[C_IN], row[C_OUT]
+    for t in range(frames):
+        at = (done + t) * row[DOWN] + row[OLDEST]
+        n = at // row[UP]
+        source = zero + n * c_in
+        if c_out < c_in:
+            source += (at - n * row[UP]) * c_out
+        for k in range(c_out):
+            arena[target + t * c_out + k] = arena[source + k]

@@ -1,0 +1,148 @@
+"""Records of layers that work on each frame by itself, without a kernel."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from streamcnn.errors import GraphError
+from streamcnn.graph.functions import MAX_PARAMETERS, defaults
+from streamcnn.graph.layer import Layer, Shape, size
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Activation(Layer):
+    """A function of each value by itself, or, for softmax and its kin, of the last axis of each frame.
+
+    `parameters`: the function's, in the order of `functions.POINTWISE`; empty for its defaults.
+    """
+
+    kind: ClassVar[str] = "Activation"
+    activation: str
+    settings: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        """Check the function's name and parameters."""
+        self._check_function()
+        given = tuple(float(p) for p in self.settings)
+        if len(given) not in (0, len(defaults(self.activation))) or len(given) > MAX_PARAMETERS:
+            raise GraphError(f"Activation: '{self.activation}' does not take the parameters {given}")
+        object.__setattr__(self, "settings", given)
+
+    @property
+    def arguments(self) -> tuple[float, ...]:
+        """The function's parameters, defaults included."""
+        return self.settings or defaults(self.activation)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return the input's shape."""
+        return shapes[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GLU(Layer):
+    """Gated linear unit: the first half of the channels times the sigmoid of the second."""
+
+    kind: ClassVar[str] = "GLU"
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return half as many channels."""
+        channels = self._channels(shapes[0])
+        if channels % 2:
+            raise GraphError(f"GLU: needs an even number of channels, gets {channels}")
+        return (channels // 2,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PReLU(Layer):
+    """x where x >= 0, else slope * x: slope (values of a frame,)."""
+
+    kind: ClassVar[str] = "PReLU"
+    slope: np.ndarray
+
+    def __post_init__(self):
+        """Freeze the slopes."""
+        self._freeze("slope", 1)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return the input's shape."""
+        self._check_shape("slope", (size(shapes[0]),))
+        return shapes[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Affine(Layer):
+    """x * scale + offset, both (values of a frame,): batch normalization at inference, Normalization, Rescaling.
+
+    It stays a step of its own: folding it into a following padded convolution would be wrong at the edges.
+    """
+
+    kind: ClassVar[str] = "Affine"
+    scale: np.ndarray
+    offset: np.ndarray
+
+    def __post_init__(self):
+        """Freeze scale and offset."""
+        self._freeze("scale", 1)
+        self._freeze("offset", 1)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return the input's shape."""
+        self._check_shape("scale", (size(shapes[0]),))
+        self._check_shape("offset", (size(shapes[0]),))
+        return shapes[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Normalize(Layer):
+    """Normalization of runs of `width` values in each frame, then times `scale`, plus `offset`, both (width,).
+
+    `layer`: (x - mean) / sqrt(variance + epsilon). `rms`: x / sqrt(mean of squares + epsilon). `unit`: x / sqrt(max(sum of
+    squares, epsilon)).
+    """
+
+    kind: ClassVar[str] = "Normalize"
+    by: str
+    width: int
+    epsilon: float
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    def __post_init__(self):
+        """Freeze scale and offset."""
+        self._check_choice("by", ("layer", "rms", "unit"))
+        self._check_whole("width", 1)
+        for name in ("scale", "offset"):
+            self._freeze(name, 1)
+            self._check_shape(name, (self.width,))
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return the input's shape."""
+        if size(shapes[0]) % self.width:
+            raise GraphError(f"Normalize: frames of the shape {shapes[0]} do not divide into runs of {self.width}")
+        return shapes[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Select(Layer):
+    """Picks values of each frame by their places in it: slices of channels, permutations, repetitions.
+
+    `indices`: for each value of an output frame its place in the flattened input frame. `shape`: of an output frame.
+    """
+
+    kind: ClassVar[str] = "Select"
+    indices: tuple[int, ...]
+    shape: Shape
+
+    def __post_init__(self):
+        """Check the indices."""
+        object.__setattr__(self, "indices", tuple(int(i) for i in self.indices))
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if len(self.indices) != size(self.shape) or not self.indices:
+            raise GraphError(f"Select: {len(self.indices)} indices for frames of the shape {self.shape}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return `shape`; raises GraphError where an index lies outside the input's frame."""
+        if not 0 <= min(self.indices) <= max(self.indices) < size(shapes[0]):
+            raise GraphError(f"Select: picks places that frames of the shape {shapes[0]} do not have")
+        return self.shape

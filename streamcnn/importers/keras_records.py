@@ -1,0 +1,499 @@
+"""What each Keras layer becomes: a short chain of layer records, or an error that says why not.
+
+Rules. A layer is read through its attributes only; Keras itself is not imported here. A tensor is (batch, time, ...): axis 1
+is time, and the rest is the shape of a frame. Every layer of Keras is in exactly one of these tables: `RECORDS` (streams
+exactly), `VANISHING` (does nothing at inference), `CLIP_ONLY` (needs the whole signal) or `REFUSED`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from streamcnn.errors import GraphError, UnsupportedLayerError
+from streamcnn.graph import layers as L
+from streamcnn.graph.functions import is_known
+from streamcnn.graph.layer import Shape, size
+
+TIME = 1  # the axis of time in a Keras tensor
+
+
+class Context(NamedTuple):
+    """Where a layer stands: the length of its input in frames (None: any), the shape of a frame, and Keras' functions."""
+
+    frames: int | None
+    shape: Shape
+    builtin: Callable[[object], str | None]  # the name of one of Keras' own activation functions, None for any other
+
+
+Chain = list[tuple[str, L.Layer]]  # records one after the other, each with a suffix for its name
+
+
+def records(layer: object, context: Context) -> Chain:
+    """Return the chain of records of one Keras layer with one input.
+
+    Raises UnsupportedLayerError for what does not stream exactly, GraphError for weights that do not fit.
+    """
+    kind = type(layer).__name__
+    if not type(layer).__module__.startswith("keras."):
+        raise UnsupportedLayerError(
+            layer.name, f"{kind} is a class of the model's own", "express it with Keras' own layers"
+        )
+    if kind in CLIP_ONLY:
+        raise UnsupportedLayerError(layer.name, f"{kind} {CLIP_ONLY[kind]}", _CLIP_REMEDY)
+    if kind not in RECORDS:
+        raise UnsupportedLayerError(layer.name, f"{kind} {REFUSED.get(kind, _UNKNOWN)}", _REMEDIES.get(kind, _REMEDY))
+    _check_policy(layer)
+    if not context.shape and kind != "Reshape":
+        raise UnsupportedLayerError(
+            layer.name, f"{kind} sees the whole signal as one vector", "begin the model with Input((None, channels))"
+        )
+    try:
+        return RECORDS[kind](layer, context)
+    except GraphError as error:
+        raise GraphError(f"layer '{layer.name}': {error.message}", error.remedy) from None
+
+
+def array(variable: object) -> np.ndarray | None:
+    """Return a Keras variable as an array, None for None."""
+    if variable is None:
+        return None
+    return np.array(variable.numpy() if hasattr(variable, "numpy") else variable)
+
+
+def _check_policy(layer: object) -> None:
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise UnsupportedLayerError(layer.name, "data_format is 'channels_first'", "train it with 'channels_last'")
+    dtype = getattr(layer, "compute_dtype", "float32")
+    if dtype not in ("float32", "float64"):
+        raise UnsupportedLayerError(
+            layer.name,
+            f"it computes in {dtype} (policy '{layer.dtype_policy.name}')",
+            "load the model under the policy 'float32', which has the same weights",
+        )
+
+
+def _one(record: L.Layer) -> Chain:
+    return [("", record)]
+
+
+def _activated(layer: object, context: Context, make: Callable[[str], L.Layer]) -> Chain:
+    """Return a record with its activation inside, or, for those that are layers of their own, behind it."""
+    function = layer.activation
+    name = context.builtin(function)
+    if name is not None and is_known(name) and name != "threshold":
+        return _one(make(name))
+    record = make("linear")
+    behind = context._replace(shape=record.output_shape(context.shape))
+    return [("", record), *_renamed("activation", _function(layer, function, behind))]
+
+
+def _function(layer: object, function: object, context: Context) -> Chain:
+    name = context.builtin(function)
+    if name == "glu":
+        return _one(L.GLU())
+    if name is not None and is_known(name) and name != "threshold":
+        return _one(L.Activation(activation=name))
+    if type(function).__name__ in RECORDS and hasattr(function, "get_config"):  # a layer in the place of a function
+        return records(function, context)
+    shown = getattr(function, "__name__", type(function).__name__)
+    raise UnsupportedLayerError(
+        layer.name, f"its activation '{shown}' is not one of Keras' own", "use one that keras.activations has"
+    )
+
+
+def _renamed(prefix: str, chain: Chain) -> Chain:
+    return [(f"/{prefix}{suffix}", record) for suffix, record in chain]
+
+
+def _conv1d(layer: object, context: Context) -> Chain:
+    def make(activation: str) -> L.Layer:
+        return L.Conv1D(
+            kernel=array(layer.kernel),
+            bias=array(layer.bias),
+            padding=layer.padding,
+            stride=int(layer.strides[0]),
+            dilation=int(layer.dilation_rate[0]),
+            groups=int(layer.groups),
+            activation=activation,
+        )
+
+    return _activated(layer, context, make)
+
+
+def _depthwise(layer: object, kernel: object, bias: object, activation: str) -> L.Conv1D:
+    """A depthwise convolution is one in as many groups as there are channels."""
+    kernel = array(kernel)
+    taps, channels, multiplier = kernel.shape
+    return L.Conv1D(
+        kernel=kernel.reshape(taps, 1, channels * multiplier),
+        bias=array(bias),
+        padding=layer.padding,
+        stride=int(layer.strides[0]),
+        dilation=int(layer.dilation_rate[0]),
+        groups=channels,
+        activation=activation,
+    )
+
+
+def _depthwise_conv1d(layer: object, context: Context) -> Chain:
+    return _activated(layer, context, lambda activation: _depthwise(layer, layer.kernel, layer.bias, activation))
+
+
+def _separable_conv1d(layer: object, context: Context) -> Chain:
+    depthwise = _depthwise(layer, layer.depthwise_kernel, None, "linear")
+    between = context._replace(shape=depthwise.output_shape(context.shape))
+
+    def make(activation: str) -> L.Layer:
+        return L.Conv1D(kernel=array(layer.pointwise_kernel), bias=array(layer.bias), activation=activation)
+
+    return [("/depthwise", depthwise), *_renamed("pointwise", _activated(layer, between, make))]
+
+
+def _conv1d_transpose(layer: object, context: Context) -> Chain:
+    stride, dilation, extra = int(layer.strides[0]), int(layer.dilation_rate[0]), None
+    kernel = array(layer.kernel)
+    span = (kernel.shape[0] - 1) * dilation + 1
+    given = getattr(layer, "output_padding", None)
+    if given is not None:
+        given = int(given[0] if isinstance(given, (tuple, list)) else given)
+        extra = (span if layer.padding == "valid" else span % 2) + given - stride
+
+    def make(activation: str) -> L.Layer:
+        return L.Conv1DTranspose(
+            kernel=kernel,
+            bias=array(layer.bias),
+            padding=layer.padding,
+            stride=stride,
+            dilation=dilation,
+            extra_frames=extra,
+            activation=activation,
+        )
+
+    return _activated(layer, context, make)
+
+
+def _dense(layer: object, context: Context) -> Chain:
+    return _activated(
+        layer,
+        context,
+        lambda activation: L.Dense(kernel=array(layer.kernel), bias=array(layer.bias), activation=activation),
+    )
+
+
+def _time_distributed(layer: object, context: Context) -> Chain:
+    inner = layer.layer
+    kind = type(inner).__name__
+    if kind == "Flatten":
+        return _one(_reframed(context.shape, (size(context.shape),)))
+    if kind == "Reshape":
+        return _one(_reframed(context.shape, _resolved(inner.target_shape, size(context.shape))))
+    if kind in VANISHING:
+        return []
+    if kind not in _FRAME_WISE:
+        raise UnsupportedLayerError(
+            layer.name, f"TimeDistributed({kind}) works inside each frame", f"wrap one of {', '.join(_FRAME_WISE)}"
+        )
+    return records(inner, context)
+
+
+def _pooling(by: str) -> Callable[[object, Context], Chain]:
+    def make(layer: object, _context: Context) -> Chain:
+        pool, stride = int(layer.pool_size[0]), int(layer.strides[0])
+        return _one(L.Pooling1D(by=by, pool=pool, stride=stride, padding=layer.padding))
+
+    return make
+
+
+def _padding(layer: object, _context: Context) -> Chain:
+    left, right = layer.padding
+    return _one(L.ZeroPadding1D(left=int(left), right=int(right)))
+
+
+def _cropping(layer: object, _context: Context) -> Chain:
+    left, right = layer.cropping
+    return _one(L.Cropping1D(left=int(left), right=int(right)))
+
+
+def _affine(scale: np.ndarray, offset: np.ndarray, shape: Shape) -> Chain:
+    """Return x*scale + offset, both broadcast to a frame of this shape."""
+    spread = [np.broadcast_to(np.asarray(v, np.float64), shape).ravel() for v in (scale, offset)]
+    return _one(L.Affine(scale=spread[0], offset=spread[1]))
+
+
+def _batch_normalization(layer: object, context: Context) -> Chain:
+    axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
+    _need_last_axis(layer, axis, context)
+    mean, variance = array(layer.moving_mean).astype(np.float64), array(layer.moving_variance).astype(np.float64)
+    scale = 1 / np.sqrt(variance + layer.epsilon)
+    if layer.scale:
+        scale = scale * array(layer.gamma)
+    offset = -mean * scale
+    return _affine(scale, offset + array(layer.beta) if layer.center else offset, context.shape)
+
+
+def _normalization(layer: object, context: Context) -> Chain:
+    rank = 2 + len(context.shape)
+    if any(axis % rank <= TIME for axis in layer.axis):
+        raise UnsupportedLayerError(layer.name, "it normalizes along time", "adapt it with axis=-1")
+    mean, variance = (np.asarray(array(v), np.float64) for v in (layer.mean, layer.variance))
+    mean, variance = (v[0, 0] if v.ndim == rank else v for v in (mean, variance))
+    deviation = np.maximum(np.sqrt(variance), 1e-7)  # keras.config.epsilon(), as Keras divides
+    if getattr(layer, "invert", False):
+        return _affine(deviation, mean, context.shape)
+    return _affine(1 / deviation, -mean / deviation, context.shape)
+
+
+def _rescaling(layer: object, context: Context) -> Chain:
+    return _affine(np.asarray(layer.scale), np.asarray(layer.offset), context.shape)
+
+
+def _layer_normalization(layer: object, context: Context) -> Chain:
+    width = _trailing_width(layer, layer.axis, context)
+    by = "rms" if getattr(layer, "rms_scaling", False) else "layer"
+    gamma, beta = array(getattr(layer, "gamma", None)), array(getattr(layer, "beta", None))
+    return _one(_normalize(by, width, layer.epsilon, gamma, beta))
+
+
+def _rms_normalization(layer: object, context: Context) -> Chain:
+    width = _trailing_width(layer, layer.axis, context)
+    return _one(_normalize("rms", width, layer.epsilon, array(layer.scale), None))
+
+
+def _unit_normalization(layer: object, context: Context) -> Chain:
+    return _one(_normalize("unit", _trailing_width(layer, layer.axis, context), 1e-12, None, None))
+
+
+def _normalize(by: str, width: int, epsilon: float, scale: np.ndarray | None, offset: np.ndarray | None) -> L.Normalize:
+    flat = [None if v is None else v.ravel() for v in (scale, offset)]
+    return L.Normalize(by=by, width=width, epsilon=float(epsilon), scale=flat[0], offset=flat[1])
+
+
+def _need_last_axis(layer: object, axis: int, context: Context) -> None:
+    if axis not in (-1, 1 + len(context.shape)):
+        where = "time" if axis == TIME else f"axis {axis}"
+        raise UnsupportedLayerError(layer.name, f"it works along {where}", "use axis=-1")
+
+
+def _trailing_width(layer: object, axis: int | list[int], context: Context) -> int:
+    """Return how many values lie along the given axes, which must be the last ones of a frame."""
+    rank = 2 + len(context.shape)
+    axes = sorted(a % rank for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    if axes != list(range(rank - len(axes), rank)) or axes[0] <= TIME:
+        along = "time, which needs the whole signal" if TIME in axes else f"the axes {axes}"
+        raise UnsupportedLayerError(layer.name, f"it normalizes along {along}", "use axis=-1")
+    return size(context.shape[axes[0] - 2 :])
+
+
+def _recurrent(layer: object, context: Context) -> Chain:
+    if not layer.return_sequences:
+        raise UnsupportedLayerError(layer.name, f"{type(layer).__name__} returns its last state only", _CLIP_REMEDY)
+    if layer.go_backwards:
+        raise UnsupportedLayerError(layer.name, "it runs backwards from the signal's end", "train it forwards")
+    cell = layer.cell
+    cells = cell.cells if type(cell).__name__ == "StackedRNNCells" else [cell]
+    made = [_CELLS[type(c).__name__](layer, c, context) if type(c).__name__ in _CELLS else None for c in cells]
+    if None in made:
+        raise UnsupportedLayerError(layer.name, "its cell is not one of Keras' own", "use GRU, LSTM or SimpleRNN")
+    return _one(made[0]) if len(made) == 1 else [(f"/{k}", record) for k, record in enumerate(made)]
+
+
+def _cell(record: type[L.Layer]) -> Callable[[object, object, Context], L.Layer]:
+    def make(layer: object, cell: object, context: Context) -> L.Layer:
+        options = {"activation": cell.activation, "gate": getattr(cell, "recurrent_activation", None)}
+        names = {}
+        for option, function in options.items():
+            if function is None:
+                continue
+            names[option] = context.builtin(function)
+            if names[option] is None or not is_known(names[option]):
+                raise UnsupportedLayerError(layer.name, f"its {option} function is not one of Keras' own", "use tanh")
+        extra = {"reset_after": cell.reset_after} if hasattr(cell, "reset_after") else {}
+        bias = array(cell.bias) if cell.use_bias else None
+        kernels = {"kernel": array(cell.kernel), "recurrent_kernel": array(cell.recurrent_kernel)}
+        return record(**kernels, bias=bias, **names, **extra)
+
+    return make
+
+
+_CELLS = {"GRUCell": _cell(L.GRU), "LSTMCell": _cell(L.LSTM), "SimpleRNNCell": _cell(L.SimpleRNN)}
+
+
+def _activation(layer: object, context: Context) -> Chain:
+    return _function(layer, layer.activation, context)
+
+
+def _relu(layer: object, _context: Context) -> Chain:
+    limit = float("inf") if layer.max_value is None else layer.max_value
+    return _one(L.Activation(activation="relu", settings=(layer.negative_slope or 0.0, limit, layer.threshold or 0.0)))
+
+
+def _softmax(layer: object, context: Context) -> Chain:
+    axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) and len(layer.axis) == 1 else layer.axis
+    _need_last_axis(layer, axis, context)
+    return _one(L.Activation(activation="softmax"))
+
+
+def _prelu(layer: object, context: Context) -> Chain:
+    alpha = array(layer.alpha)
+    if alpha.shape[0] != 1:
+        raise UnsupportedLayerError(
+            layer.name, f"it has a slope of its own for each of {alpha.shape[0]} frames", "use shared_axes=[1]"
+        )
+    return _one(L.PReLU(slope=np.broadcast_to(alpha[0], context.shape).ravel()))
+
+
+def _reframed(before: Shape, after: Shape) -> L.Layer:
+    """Return the record that gives frames another shape, in the order of their values."""
+    if size(before) != size(after):
+        raise GraphError(f"frames of the shape {before} cannot have the shape {after}")
+    return L.Select(indices=tuple(range(size(before))), shape=after)
+
+
+def _resolved(target: Shape, values: int) -> Shape:
+    """Return a Reshape's target with its -1 filled in, for so many values."""
+    known = size(tuple(n for n in target if n != -1))
+    return tuple(values // known if n == -1 else n for n in target)
+
+
+def _reshape(layer: object, context: Context) -> Chain:
+    """Keep time as the first axis; what it loses or gains must be whole frames."""
+    target, values = tuple(layer.target_shape), size(context.shape)
+    frames, shape = target[0], target[1:]
+    if context.frames is not None:
+        frames, *shape = _resolved(target, context.frames * values)
+    elif frames != -1 or -1 in shape:
+        raise UnsupportedLayerError(
+            layer.name, f"the target {target} fixes the length of a signal of any length", "begin it with -1"
+        )
+    shape = tuple(shape) or (1,)
+    if size(shape) == values:
+        return _one(_reframed(context.shape or (1,), shape))
+    if size(shape) % values == 0:
+        return _one(L.Stack(frames=size(shape) // values, shape=shape))
+    if values % size(shape) == 0:
+        return _one(L.Unstack(frames=values // size(shape), shape=shape))
+    raise UnsupportedLayerError(
+        layer.name, f"the target {target} cuts frames of {values} values apart", "keep frames whole"
+    )
+
+
+def _permute(layer: object, context: Context) -> Chain:
+    if layer.dims[0] != TIME:
+        raise UnsupportedLayerError(layer.name, f"the permutation {layer.dims} moves time", "keep axis 1 in its place")
+    order = [axis - 2 for axis in layer.dims[1:]]
+    places = np.arange(size(context.shape)).reshape(context.shape).transpose(order)
+    return _one(L.Select(indices=tuple(places.ravel().tolist()), shape=places.shape))
+
+
+def _wrapped(layer: object, context: Context) -> Chain:
+    return records(layer.layer, context)
+
+
+RECORDS: dict[str, Callable[[object, Context], Chain]] = {
+    "Activation": _activation,
+    "AveragePooling1D": _pooling("average"),
+    "BatchNormalization": _batch_normalization,
+    "Conv1D": _conv1d,
+    "Conv1DTranspose": _conv1d_transpose,
+    "Cropping1D": _cropping,
+    "Dense": _dense,
+    "DepthwiseConv1D": _depthwise_conv1d,
+    "ELU": lambda layer, _: _one(L.Activation(activation="elu", settings=(layer.alpha,))),
+    "GRU": _recurrent,
+    "LSTM": _recurrent,
+    "LayerNormalization": _layer_normalization,
+    "LeakyReLU": lambda layer, _: _one(L.Activation(activation="leaky_relu", settings=(layer.negative_slope,))),
+    "MaxPooling1D": _pooling("max"),
+    "Normalization": _normalization,
+    "PReLU": _prelu,
+    "Permute": _permute,
+    "RMSNormalization": _rms_normalization,
+    "RNN": _recurrent,
+    "ReLU": _relu,
+    "Rescaling": _rescaling,
+    "Reshape": _reshape,
+    "SeparableConv1D": _separable_conv1d,
+    "SimpleRNN": _recurrent,
+    "Softmax": _softmax,
+    "SpectralNormalization": _wrapped,
+    "TimeDistributed": _time_distributed,
+    "UnitNormalization": _unit_normalization,
+    "UpSampling1D": lambda layer, _: _one(L.Repeat(times=int(layer.size))),
+    "ZeroPadding1D": _padding,
+}
+_FRAME_WISE = ("Activation", "BatchNormalization", "Dense", "ELU", "LayerNormalization", "LeakyReLU", "Normalization",
+               "RMSNormalization", "ReLU", "Rescaling", "Softmax", "UnitNormalization")  # fmt: skip
+
+MERGES = {
+    "Add": "add",
+    "Subtract": "subtract",
+    "Multiply": "multiply",
+    "Average": "average",
+    "Maximum": "maximum",
+    "Minimum": "minimum",
+}
+JOINS = (*MERGES, "Concatenate")
+
+VANISHING = (
+    "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "InputLayer",
+    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
+)  # fmt: skip
+
+_CLIP_REMEDY = "a stream has no end to wait for: use a layer that gives an output for each frame"
+CLIP_ONLY = {
+    "AdaptiveAveragePooling1D": "divides the whole signal into a given number of parts",
+    "AdaptiveMaxPooling1D": "divides the whole signal into a given number of parts",
+    "AdditiveAttention": "compares every frame with every other one",
+    "Attention": "compares every frame with every other one",
+    "Bidirectional": "also runs backwards from the signal's end",
+    "Flatten": "makes one vector of the whole signal",
+    "GlobalAveragePooling1D": "averages over the whole signal",
+    "GlobalMaxPooling1D": "takes the maximum of the whole signal",
+    "GroupNormalization": "normalizes by the mean and variance of the whole signal",
+    "GroupQueryAttention": "compares every frame with every other one",
+    "MelSpectrogram": "mirrors the signal at its ends and clamps by its maximum",
+    "MultiHeadAttention": "compares every frame with every other one",
+    "RepeatVector": "turns one vector into a signal",
+}
+
+_UNKNOWN = "is a layer that this version does not know"
+_REMEDY = "take it out, or replace it by layers that docs/layers.md lists as exact"
+_IMAGES = "works on images or volumes, not on a signal along time"
+_PREPROCESSING = "prepares text, images or tables, not a sampled signal"
+_REMEDIES = {"Lambda": "express it with Keras' own layers", "Masking": "leave out the mask: a stream has no padding"}
+REFUSED = {
+    "Lambda": "runs code that came with the model",
+    "Masking": "leaves out frames by what they hold, so that its output depends on the data in ways no stream declares",
+    "Embedding": "looks up whole numbers, which samples are not",
+    "EinsumDense": "multiplies along axes that an equation names, time among them",
+    "Dot": "multiplies tensors along axes of choice, time among them",
+    "ReversibleEmbedding": "looks up whole numbers, which samples are not",
+    "STFTSpectrogram": "is a spectral front end, which this version does not stream",
+    "ConvLSTM1D": "has states that are images",
+    "ConvLSTM2D": "has states that are images",
+    "ConvLSTM3D": "has states that are images",
+    **dict.fromkeys(
+        ("Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D",
+         "MaxPooling3D", "AveragePooling2D", "AveragePooling3D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D",
+         "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
+         "GlobalMaxPooling2D", "GlobalMaxPooling3D", "UpSampling2D", "UpSampling3D", "ZeroPadding2D", "ZeroPadding3D",
+         "Cropping2D", "Cropping3D"),
+        _IMAGES,
+    ),
+    **dict.fromkeys(
+        ("Layer", "Wrapper", "StackedRNNCells", "GRUCell", "LSTMCell", "SimpleRNNCell", "JaxLayer", "FlaxLayer",
+         "TFSMLayer", "TorchModuleWrapper"),
+        "is a base or a shell of other code, not a layer with a meaning of its own",
+    ),
+    **dict.fromkeys(
+        ("AugMix", "AutoContrast", "CategoryEncoding", "CenterCrop", "CutMix", "Discretization", "Equalization",
+         "HashedCrossing", "Hashing", "IntegerLookup", "MaxNumBoundingBoxes", "MixUp", "Pipeline", "RandAugment",
+         "RandomApply", "RandomBrightness", "RandomChoice", "RandomColorDegeneration", "RandomColorJitter",
+         "RandomContrast", "RandomCrop", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
+         "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
+         "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "Resizing",
+         "Solarization", "StringLookup", "TextVectorization"),
+        _PREPROCESSING,
+    ),
+}  # fmt: skip
