@@ -12,6 +12,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Before anything loads TensorFlow: oneDNN rounds in its own order, and fails on some small transposed convolutions.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 ROOT = Path(__file__).parents[1]
 REQUIRE_ALL = os.environ.get("STREAMCNN_REQUIRE_ALL") == "1"
 DEADLINE_S = 30.0

@@ -55,6 +55,7 @@ def check_receptive_field(graph: Graph) -> None:
     """
     timing = graph.output
     reach = int(timing.ahead) + (int(timing.back) if timing.back is not None else 50) + graph.period
+    reach += int(abs(timing.first) + timing.delay)  # what cropping takes away
     start = graph.period * -(-reach // graph.period)
     before, after = -np.inf, -np.inf
     for at in range(start, start + min(graph.period, MOST_PROBES)):

@@ -183,7 +183,7 @@ class Builder:
             operations = ["add", "multiply", "average", "maximum", "minimum", *(["subtract"] if len(ends) == 2 else [])]
             self.add(L.Merge(by=self.draw(st.sampled_from(operations))), *ends)
             self.channels = filters
-        self.nodes[-1]  # noqa: B018
+        self.nodes[-1]
 
     def graph(self) -> Graph:
         """Return the graph."""

@@ -56,7 +56,9 @@ def test_the_public_names_are_pinned():
         "StreamcnnError",
         "Subscriber",
         "import_keras",
+        "import_nam",
         "import_pickle",
+        "import_rtneural",
         "load",
         "reference",
         "replay",
@@ -257,14 +259,24 @@ def test_convert_and_inspect(cli: Cli, tmp_path: Path):
         (["run", "--bogus"], 2, ["--bogus", "run --help"]),
         (["run", "--duration", "-1"], 2, ["--duration"]),
         (["run", "--publish", "nonsense"], 2, ["nonsense", "tcp://127.0.0.1:5556"]),
-        (["run", "--publish", "tcp://256.1.1.1:5556"], 1, ["tcp://256.1.1.1:5556"]),
+        (["run", "--publish", "tcp://256.1.1.1:5556"], 2, ["tcp://256.1.1.1:5556"]),
         (["run", "--publish", "ipc:///nowhere/x"], 1, ["ipc:///nowhere/x"]),
         (["inspect", "/nowhere"], 2, ["/nowhere"]),
         (["convert", "/nowhere.keras", "-o", "{wav}.safetensors"], 2, ["/nowhere.keras"]),
         (["convert", "{wav}", "-o", "n.safetensors"], 2, [".keras"]),
         (["convert", "x.keras", "-o", "n.txt"], 2, [".safetensors"]),
         (["train", "nonsense"], 2, ["nonsense", "ramp"]),
-        (["watch", "nonsense"], 1, ["nonsense"]),
+        (["run", "--duration", "nan"], 2, ["finite"]),
+        (["run", "--rate", "99999999999999999999"], 2, ["--rate"]),
+        (["replay", "{wav}", "--channels", "0"], 2, ["counted from 1"]),
+        (["replay", "{wav}", "--channels", "1,2"], 2, ["has 1 channels"]),
+        (["replay", "/dev/stdin"], 2, ["/dev/stdin", "pipe"]),
+        (["replay", "x" * 300 + ".wav"], 2, ["too long"]),
+        (["replay", "{wav}", "--net", "x" * 300], 2, ["too long"]),
+        (["convert", "x.pickle", "-o", "n.safetensors", "--labels", "a.b"], 2, ["label 'a.b'"]),
+        (["convert", "x.pickle", "-o", "n.safetensors", "--threshold", "nan"], 2, ["threshold is nan"]),
+        (["verify", "ramp", "--against", "/nowhere.keras"], 2, ["/nowhere.keras"]),
+        (["watch", "nonsense"], 2, ["nonsense"]),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -367,3 +379,141 @@ def test_an_interrupted_replay_returns_130(cli: Cli, tmp_path: Path):
     _, err = running.communicate(timeout=20)
     assert running.returncode == 130
     assert "Traceback" not in err
+
+
+def test_the_old_result_survives_a_wrong_command(cli: Cli, wav: Path, tmp_path: Path):
+    """A replay that cannot begin leaves the file of an earlier one as it was."""
+    target = tmp_path / "e.csv"
+    target.write_text("precious", encoding="utf-8")
+    assert cli("replay", wav, "--net", "missing", "-o", target).returncode == 2
+    assert target.read_text(encoding="utf-8") == "precious"
+
+
+def test_files_of_one_name_keep_different_sessions(cli: Cli, tmp_path: Path):
+    """Two files of the same name in different folders give different ids."""
+    paths = [tmp_path / folder / "x.wav" for folder in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        write(path, ramps([1000], 2000))
+    done = cli("replay", *paths)
+    assert len({json.loads(line)["id"] for line in done.stdout.splitlines()}) == 2
+
+
+def test_names_of_files_may_be_any_bytes(cli: Cli, tmp_path: Path):
+    """A file whose name is not UTF-8 is replayed like any other."""
+    path = write(tmp_path / "x.wav", ramps([1000], 2000)).rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    done = subprocess.run(cli.command(("replay",)) + [os.fsencode(path)], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["session"] == "caf\\udce9.wav"
+
+
+def test_a_full_disk_is_one_clear_line(cli: Cli, wav: Path, tmp_path: Path):
+    """Output that cannot be written ends the command with one line and code 1."""
+    (tmp_path / "full.jsonl").symlink_to("/dev/full")
+    done = cli("replay", wav, "-o", tmp_path / "full.jsonl")
+    assert done.returncode == 1
+    assert "No space left" in one_line(done)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            cli.command(("run", "--publish", "none", "--duration", "2")), stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_streams_are_no_traceback(cli: Cli):
+    """Closed standard input and output are met in good order."""
+    done = subprocess.run(" ".join(cli.command(("run", "--device", "-", "--publish", "none"))) + " <&-", shell=True,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "standard input is closed" in done.stderr
+    done = subprocess.run(" ".join(cli.command(("run", "--duration", "0.7", "--publish", "none"))) + " >&-", shell=True,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0
+    assert "1 detections" in done.stderr
+
+
+def test_a_reader_that_stops_reading_stops_nothing(cli: Cli, tmp_path: Path):
+    """A blocked standard output stops neither publishing nor SIGTERM, and what was not shown is counted."""
+    from streamcnn.wire.subscriber import Subscriber
+
+    endpoint = f"ipc://{tmp_path}/e"
+    settings = "streams: [{name: s, nets: [{name: n, net: ramp, detector: {threshold: -1, refractory: 1us}}]}]"
+    (tmp_path / "c.yaml").write_text(settings, encoding="utf-8")
+    daemon = cli.start("run", "--config", tmp_path / "c.yaml", "--publish", endpoint, "--json")
+    try:
+        with Subscriber(endpoint, ["health."]) as subscriber:
+            first = wait_until(lambda: subscriber.receive(0.2), "health")
+            # A pipe holds 64 KiB, the daemon 10,000 lines; at 48,000 events a second both are soon full.
+            wait_until(
+                lambda: (event := subscriber.receive(0.2)) and event.sample > first.sample + 2 * RATE, "progress"
+            )
+        daemon.send_signal(signal.SIGTERM)
+        wait_until(lambda: daemon.poll() is not None, "the end", deadline_s=15)
+        assert daemon.returncode == 0
+        assert "were not shown" in daemon.stderr.read()
+    finally:
+        daemon.kill()
+        daemon.communicate()
+
+
+def test_a_suspended_daemon_goes_on(cli: Cli, tmp_path: Path):
+    """A daemon that is stopped and continued hears on, and does not take its own absence for a lost device."""
+    settings = "streams: [{name: s, nets: [{name: n, net: ramp}]}]"
+    (tmp_path / "c.yaml").write_text(settings, encoding="utf-8")
+    code = ("from streamcnn import service; service.STALLED_S = 0.5; import sys; sys.argv[1:] = ['run', '--publish', 'none'];"
+            "from streamcnn.cli import main; main()")  # fmt: skip
+    daemon = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert daemon.stdout.readline()
+        daemon.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > 2, "some time to pass")
+        daemon.send_signal(signal.SIGCONT)
+        for _ in range(3):
+            assert daemon.stdout.readline()
+        daemon.send_signal(signal.SIGINT)
+        _, err = daemon.communicate(timeout=20)
+        assert daemon.returncode == 130, err
+    finally:
+        daemon.kill()
+
+
+def test_a_second_daemon_does_not_take_an_ipc_endpoint(cli: Cli, tmp_path: Path):
+    """An ipc endpoint that is served is in use, as a port would be."""
+    endpoint = f"ipc://{tmp_path}/e"
+    first = cli.start("run", "--publish", endpoint)
+    try:
+        assert first.stdout.readline()
+        second = cli("run", "--publish", endpoint, "--duration", "1")
+        assert second.returncode == 1
+        assert "in use" in second.stderr
+    finally:
+        first.kill()
+        first.communicate()
+    assert cli("run", "--publish", endpoint, "--duration", "0.2").returncode == 0
+
+
+def test_convert_refuses_to_write_what_it_cannot_verify(cli: Cli, tmp_path: Path):
+    """`verify` of a net against another model fails with code 1 and says what differs."""
+    net = tmp_path / "n.safetensors"
+    assert (
+        cli("convert", WEIGHTS / "ramp.keras", "-o", net, "--rate", 48000, "--threshold", 0.6, "--verify").returncode
+        == 0
+    )
+    good = cli("verify", net, "--against", WEIGHTS / "ramp.keras")
+    assert good.returncode == 0
+    assert "0 decisions differ" in good.stdout
+    bad = cli("verify", net, "--against", WEIGHTS / "ramp_valid.keras")
+    assert bad.returncode == 1
+    assert "another number of frames" in bad.stderr
+    import keras
+
+    other = keras.saving.load_model(WEIGHTS / "ramp.keras")
+    other.set_weights([other.get_weights()[0] * 1.01])
+    other.save(tmp_path / "other.keras")
+    bad = cli("verify", net, "--against", tmp_path / "other.keras")
+    assert bad.returncode == 1
+    assert "the first layer that differs is 'conv'" in bad.stderr

@@ -50,6 +50,11 @@ def test_paths_start_at_the_configuration(tmp_path: Path):
         (("refractory: 10ms", "refractory: 10"), 8, ["streams[0].nets[0].detector.refractory", "`10ms`", "got `10`"]),
         (("kind: peak", "kind: peek"), 8, ["streams[0].nets[0].detector.kind", "'peek'"]),
         (("net: nets/ramp.safetensors\n", "\n"), 6, ["streams[0].nets[0]", "missing required field `net`"]),
+        (("gain: 2.0", "gain: .inf"), 4, ["streams[0].source", "finite", "gain"]),
+        (("threshold: 0.6", "threshold: .nan"), 8, ["streams[0].nets[0].detector", "finite", "threshold"]),
+        (("refractory: 10ms", "refractory: 9999999999d"), 8, ["refractory", "ten years"]),
+        (("rate: 48000", "rate: 99999999999999999999"), 4, ["streams[0].source.rate"]),
+        (("name: mic0", "name: 2024-13-45 x"), 3, ["streams[0].name"]),
         (('bind: "tcp://127.0.0.1:5556"', "bind: 5556"), 9, ["publish.bind", "`str`"]),
         (("name: ramp\n", "name: ramp\n        name: ramp\n"), 7, ["'name' stands twice"]),
         (("streams:\n", "streams:\n  x: ["), None, ["not valid YAML"]),
@@ -87,3 +92,17 @@ def test_shipped_configurations_are_valid(path: Path):
 
     for stream in config.load(path).streams:
         assert needed_rate(load_listeners(stream), stream.source.rate) > 0
+
+
+def test_numbers_and_names_are_read_as_people_mean_them():
+    """1e-3 is a number, and a name that looks like a date is a name."""
+    text = GOOD.replace("gain: 2.0", "gain: 1e-3").replace("name: mic0", "name: 2024-13-45")
+    stream = config.parse(text, Path("x.yaml")).streams[0]
+    assert (stream.source.gain, stream.name) == (0.001, "2024-13-45")
+
+
+def test_only_one_stream_reads_standard_input():
+    """Two streams on one pipe would share its frames."""
+    two = "streams: [{name: a, source: {device: '-'}, nets: [{name: n, net: r}]}, {name: b, source: {device: '-'}, nets: [{name: n, net: r}]}]"
+    with pytest.raises(ConfigError, match="two read standard input"):
+        config.parse(two, Path("x.yaml"))

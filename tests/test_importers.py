@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamcnn.engine import Engine
-from streamcnn.errors import NetFileError, StreamcnnError, UnsupportedLayerError
+from streamcnn.errors import GraphError, NetFileError, StreamcnnError, UnsupportedLayerError
 from streamcnn.importers.keras import import_keras
 from streamcnn.importers.pickle import import_pickle
 from tests.graphs import signal
@@ -54,25 +55,110 @@ def test_a_functional_chain_and_a_nested_relu_are_read():
     np.testing.assert_allclose(Engine(import_keras(model)).process(x), np.asarray(model(x[None]))[0], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        (lambda: chain(L.Conv1D(1, 3, padding="same", name="c")), ["'c'", "same", "padding='causal'"]),
-        (lambda: chain(L.Conv1D(1, 3, strides=2, name="c")), ["'c'", "strides is 2"]),
-        (lambda: chain(L.Conv1D(2, 3, groups=2, name="c")), ["'c'", "groups is 2"]),
-        (lambda: chain(L.Dense(1, activation="gelu", name="d")), ["'d'", "'gelu'"]),
-        (lambda: chain(L.GRU(3, name="g")), ["'g'", "GRU is not supported"]),
-        (lambda: chain(L.ReLU(max_value=6, name="r")), ["'r'", "max_value"]),
-        (lambda: chain(OwnLayer(name="own")), ["'own'", "OwnLayer", "Keras' own layers"]),
-        (lambda: keras.Sequential([L.Dense(1)]), ["Input"]),
-        (lambda: keras.Sequential([keras.Input((5,)), L.Dense(1)]), ["shape"]),
-    ],
-)
-def test_what_does_not_stream_is_refused_by_name(model: object, words: list[str]):
+def joined(join: object, *paths: object) -> keras.Model:
+    """Return a model of paths of one input that a layer joins."""
+    inputs = keras.Input((None, 2))
+    return keras.Model(inputs, join([path(inputs) for path in paths]))
+
+
+def with_state() -> keras.Model:
+    """A model that uses the state that a recurrent layer returns."""
+    inputs = keras.Input((None, 2))
+    sequence, state = L.GRU(3, return_sequences=True, return_state=True)(inputs)
+    return keras.Model(inputs, L.GRU(3, return_sequences=True, name="second")(sequence, initial_state=state))
+
+
+class OwnModel(keras.Model):
+    """A model whose computation is code."""
+
+    def call(self, x: object) -> object:
+        """Do nothing."""
+        return x
+
+
+REFUSALS = {
+    "a lambda": (lambda: chain(L.Lambda(lambda x: x, name="f")), ["'f'", "Lambda runs code"]),
+    "an own layer": (lambda: chain(OwnLayer(name="own")), ["'own'", "OwnLayer", "Keras' own layers"]),
+    "an own model": (lambda: OwnModel(name="m"), ["'m'", "no graph of layers"]),
+    "an own activation": (lambda: chain(L.Dense(1, activation=lambda x: x, name="d")), ["'d'", "activation"]),
+    "an own gate": (lambda: chain(L.GRU(2, return_sequences=True, activation=lambda x: x, name="g")), ["'g'", "own"]),
+    "the last state": (lambda: chain(L.GRU(3, name="g")), ["'g'", "last state", "each frame"]),
+    "backwards": (lambda: chain(L.LSTM(3, return_sequences=True, go_backwards=True, name="l")), ["'l'", "backwards"]),
+    "both directions": (lambda: chain(L.Bidirectional(L.GRU(2, return_sequences=True), name="b")), ["'b'", "backwards"]),
+    "global pooling": (lambda: chain(L.GlobalAveragePooling1D(name="p")), ["'p'", "whole signal"]),
+    "global maximum": (lambda: chain(L.GlobalMaxPooling1D(name="p")), ["'p'", "whole signal"]),
+    "flatten": (lambda: keras.Sequential([keras.Input((8, 2)), L.Flatten(name="f")]), ["'f'", "whole signal"]),
+    "attention": (lambda: joined(lambda p: L.MultiHeadAttention(1, 2, name="a")(*p), L.Identity(), L.Identity()), ["'a'"]),
+    "group norm": (lambda: chain(L.GroupNormalization(2, name="n")), ["'n'", "whole signal"]),
+    "norm along time": (lambda: keras.Sequential([keras.Input((8, 2)), L.LayerNormalization(axis=1, name="n")]),
+                        ["'n'", "time", "axis=-1"]),
+    "batch norm along time": (lambda: keras.Sequential([keras.Input((8, 2)), L.BatchNormalization(axis=1, name="n")]),
+                              ["'n'", "time"]),
+    "softmax along time": (lambda: chain(L.Softmax(axis=1, name="s")), ["'s'", "time"]),
+    "a mask": (lambda: chain(L.Masking(name="m")), ["'m'", "Masking"]),
+    "an embedding": (lambda: keras.Sequential([keras.Input((5,)), L.Embedding(9, 2, name="e")]), ["'e'", "whole numbers"]),
+    "images": (lambda: keras.Sequential([keras.Input((None, 8, 2)), L.Conv2D(1, 3, name="c")]), ["'c'", "images"]),
+    "channels first": (lambda: chain(L.MaxPooling1D(2, data_format="channels_first", name="c"), channels=9),
+                       ["'c'", "channels_first"]),
+    "float16": (lambda: chain(L.Dense(1, dtype="mixed_float16", name="d")), ["'d'", "float16", "float32"]),
+    "one vector": (lambda: keras.Sequential([keras.Input((5,)), L.Dense(1, name="d")]), ["'d'", "one vector", "channels"]),
+    "variable frames": (lambda: keras.Sequential([keras.Input((None, None, 2)), L.ReLU()]), ["variable shape"]),
+    "no input": (lambda: keras.Sequential([L.Dense(1)], name="s"), ["'s'", "Input"]),
+    "a moved time": (lambda: keras.Sequential([keras.Input((8, 2)), L.Permute((2, 1), name="p")]), ["'p'", "time"]),
+    "cut frames": (lambda: keras.Sequential([keras.Input((9, 4)), L.Reshape((6, 6), name="r")]), ["'r'", "frames whole"]),
+    "a slope a frame": (lambda: keras.Sequential([keras.Input((8, 2)), L.PReLU(name="p")]), ["'p'", "shared_axes"]),
+    "inner convolution": (lambda: keras.Sequential([keras.Input((None, 8, 2)), L.TimeDistributed(L.Conv1D(1, 3), name="t")]),
+                          ["'t'", "TimeDistributed(Conv1D)"]),
+    "a state": (with_state, ["second"]),
+    "constants": (lambda: joined(lambda p: p[0] * 2.0, L.Identity()), ["constant", "Rescaling"]),
+    "time side by side": (lambda: joined(L.Concatenate(axis=1, name="c"), L.Identity(), L.Identity()), ["'c'", "axis=-1"]),
+    "a dot": (lambda: joined(L.Dot(axes=2, name="d"), L.Identity(), L.Identity()), ["'d'"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_does_not_stream_is_refused_by_name(name: str):
     """A layer or option that is not streamed exactly is refused with the layer's name, the reason and a remedy."""
+    build, words = REFUSALS[name]
     with pytest.raises(UnsupportedLayerError) as error:
-        import_keras(model())
+        import_keras(build())
     assert [word for word in words if word not in str(error.value)] == [], str(error.value)
+    assert error.value.remedy
+
+
+def test_paths_that_do_not_fit_are_refused():
+    """Paths of different hop or length cannot be joined, and an output faster than its input is refused."""
+    with pytest.raises(GraphError, match="different hop"):
+        import_keras(joined(L.Add(), L.MaxPooling1D(2), L.Identity()))
+    with pytest.raises(GraphError, match="differ by 2 frames"):
+        import_keras(joined(L.Add(), L.Conv1D(2, 3), L.Identity()))
+    with pytest.raises(GraphError, match="2 frames for each input frame"):
+        import_keras(chain(L.UpSampling1D(2)))
+    with pytest.raises(GraphError, match="no layer that computes"):
+        import_keras(chain(L.Dropout(0.5)))
+
+
+def test_models_with_code_in_them_are_refused(tmp_path: Path):
+    """A saved Lambda or custom layer is refused without running it, naming what it needs."""
+    chain(L.Lambda(lambda x: x + 1)).save(tmp_path / "l.keras")
+    with pytest.raises(UnsupportedLayerError, match="code of its own"):
+        import_keras(tmp_path / "l.keras")
+    chain(OwnLayer(name="own")).save(tmp_path / "o.keras")
+    with pytest.raises(UnsupportedLayerError, match="OwnLayer"):
+        import_keras(tmp_path / "o.keras")
+
+
+def test_a_zip_bomb_is_refused(tmp_path: Path):
+    """A .keras archive that would unpack to gigabytes is refused before it is unpacked."""
+    path = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("model.weights.h5", "w", force_zip64=True) as entry:
+            for _ in range(2200):
+                entry.write(bytes(2**20))
+        archive.writestr("config.json", "{}")
+    assert path.stat().st_size < 2**23
+    with pytest.raises(NetFileError, match="would unpack to 2200 MiB"):
+        import_keras(path)
 
 
 def test_a_net_with_nan_weights_is_refused():

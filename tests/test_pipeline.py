@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,7 +173,7 @@ def test_unreadable_files_are_named(tmp_path: Path):
     (tmp_path / "noise.wav").write_bytes(bytes(range(256)) * 10)
     for name, words in [
         ("none.wav", "no such file"),
-        ("", "folder"),
+        ("", "is no file"),
         ("empty.wav", "cannot be read"),
         ("noise.wav", "cannot be read"),
     ]:
@@ -232,3 +233,64 @@ def test_several_streams_are_not_replayed_at_once(tmp_path: Path):
     two = config.Config(streams=(one, config.Stream(name="t", nets=one.nets)))
     with pytest.raises(ConfigError, match=r"2 streams \(s, t\)"):
         replay(tmp_path / "x.wav", two)
+
+
+@given(seed=st.integers(0, 999), start=st.integers(100, 3000), frames=st.integers(1, 400))
+def test_bad_samples_are_a_gap(seed: int, start: int, frames: int):
+    """A run of NaN or Inf samples is one gap event for any split, and nothing before it has a part in what comes after."""
+    x = ramps([50, 3900], 4000)
+    x[start : start + frames] = np.where(np.arange(frames) % 2, np.nan, np.inf)
+    found = events(x, pieces(x[:, None], seed))
+    gaps = [event for event in found if isinstance(event, Gap)]
+    assert [(gap.start_sample, gap.frames) for gap in gaps] == [(start, frames)]
+    assert [event.sample for event in found if isinstance(event, Detection)] == [50, 3900]
+    assert found == events(x)
+
+
+def test_bad_samples_at_the_end_are_a_gap_too():
+    """A signal that ends in NaN reports them when it is finished."""
+    x = ramps([50], 1000)
+    x[900:] = np.nan
+    assert [(e.start_sample, e.frames) for e in events(x) if isinstance(e, Gap)] == [(900, 100)]
+
+
+def test_a_gain_beyond_float32_is_refused():
+    """A gain that float32 samples would not survive is refused, not turned into infinities."""
+    with pytest.raises(ConfigError, match="gain"):
+        Pipeline("s", "x", RATE, 1, [LECTURE], gain=1e39)
+
+
+@pytest.mark.parametrize("name", ["x.wav", "x.aiff", "x.w64", "x.rf64"])
+def test_cut_files_of_every_kind_are_reported(tmp_path: Path, name: str):
+    """Half a file is reported, whatever kind says how long it was to be."""
+    format_name = {"x.rf64": "RF64"}.get(name)
+    path = tmp_path / name
+    soundfile.write(path, ramps([700], 20_000), RATE, subtype="FLOAT", format=format_name)
+    path.write_bytes(path.read_bytes()[:40_000])
+    found = replay(path, config_for())
+    assert next(found).sample == 700
+    with pytest.raises(AudioFileError, match="cut off"):
+        list(found)
+
+
+def test_strided_nets_keep_their_grid_after_a_gap():
+    """After a gap a net of hop 4 starts at the next multiple of 4, so that its frames stand where they stood before."""
+    kernel = np.zeros((4, 1, 1))
+    kernel[-1] = 1
+    graph = Graph.sequential([Conv1D(kernel=kernel, stride=4)], info=NetInfo(threshold=0.5))
+    x = np.zeros((4000, 1), np.float32)
+    x[[400, 2000]] = 1
+    pipeline = Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak())])
+    found = pipeline.process(x[:1001]) + pipeline.skip(10, "test") + pipeline.process(x[1011:]) + pipeline.finish()
+    assert [event.sample for event in found if isinstance(event, Detection)] == [400, 2000]
+
+
+def test_a_net_that_looks_ahead_says_when_it_knew():
+    """A 'same' padded net's event stands where it happened, and is decided as much later as the net looks ahead."""
+    kernel = np.zeros((9, 1, 1))
+    kernel[4] = 1
+    graph = Graph.sequential([Conv1D(kernel=kernel, padding="same")], info=NetInfo(threshold=0.5))
+    x = np.zeros((100, 1), np.float32)
+    x[50] = 1
+    (event,) = Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak())]).process(x)
+    assert (event.sample, event.end_sample, event.decided_sample) == (50, 51, 55)

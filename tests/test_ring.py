@@ -66,20 +66,24 @@ def test_the_drivers_overflow_is_told_with_the_next_block():
     ring.write(block(4, 4), driver_overflow=True)  # does not fit
     blocks = ring.blocks(timeout_s=0)
     assert not next(blocks).driver_overflow
+    assert ring.overflows == 2, "the driver's and our own"
     assert next(blocks) is None
     ring.write(block(8, 2))
     assert next(blocks).driver_overflow
 
 
 def test_a_waiting_producer_loses_nothing():
-    """A producer that waits for room, as pipes do, gets every frame through a ring that is much too small."""
-    ring, total = Ring(1, 16), 5000
+    """A producer that waits for room, as pipes do, gets blocks of all sizes through a small ring."""
+    ring, total, sizes = Ring(1, 100), 20_000, np.random.default_rng(0).integers(1, 90, 2000)
 
     def produce() -> None:
-        for start in range(0, total, 10):
-            while not ring.wait_for_room(10, 1.0):
+        start = 0
+        for size in sizes:
+            frames = min(int(size), total - start)
+            while not ring.wait_for_room(frames, 1.0):
                 pass
-            assert ring.write(block(start, 10))
+            assert ring.write(block(start, frames))
+            start += frames
         ring.close()
 
     producer = threading.Thread(target=produce, daemon=True)

@@ -195,3 +195,31 @@ def test_raw_input_that_ends_inside_a_frame_is_reported():
     """Bytes that make no whole frame are not dropped in silence."""
     with pytest.raises(SourceLostError, match="3 of 4 bytes"):
         _raw(np.zeros(100, np.float32).tobytes() + b"abc", (1,))
+
+
+@pytest.mark.parametrize("rate", [100, 1000, 2000])
+def test_slow_streams_fit_too(rate: int):
+    """Raw input at rates far below audio is processed, whatever the pipe delivers at once."""
+    listener = Listener("ramp", store.load("ramp").with_info(rate=rate), Peak())
+    events: queue.Queue = queue.Queue()
+    read, write = os.pipe()
+    with open(read, "rb") as reader, open(write, "wb") as writer:
+        feeder = threading.Thread(target=lambda: (writer.write(ramps([700, 29_000], 30_000).tobytes()), writer.close()))
+        feeder.start()
+        stream = service.StreamService("s", Raw(rate, (1,), reader), [listener], 1.0, events)
+        found = list(service.run([stream], events, None, lambda: False, 20.0))
+        feeder.join()
+    assert [event.sample for event in found if isinstance(event, Detection)] == [700, 29_000]
+    assert (found[-1].sample, found[-1].lost_frames) == (30_000, 0)
+    assert [event.time_s for event in found if isinstance(event, Detection)] == [700 / rate, 29_000 / rate]
+
+
+def test_long_blocks_fit_into_the_ring():
+    """A block longer than two seconds is no overflow, and the demo's long blocks are the demo's signal."""
+    source, ring = Demo(1000, 1, 3500), Ring(1, 100_000)
+    source.start(ring)
+    first = next(block for block in ring.blocks(1.0) if block is not None)
+    source.stop()
+    assert np.array_equal(first.samples[:, 0], demo_signal(0, 3500, 1000))
+    stream = service.StreamService("s", source, [LECTURE], 1.0, queue.Queue())
+    assert stream._ring.capacity >= 4 * 3500

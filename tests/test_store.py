@@ -96,7 +96,11 @@ def _rewritten(path: Path, change: object, **tensors: np.ndarray) -> None:
         (lambda d: d.update(input_shape=[2]), "has weights for 1 input channels, gets 2"),
         (lambda d: d["info"].update(labels=["a"]), "1 labels"),
         (lambda d: d["nodes"].pop(), "belongs to no layer"),
-        (lambda d: d["info"].update(colour="red"), "cannot be read"),
+        (lambda d: d["info"].update(colour="red"), "unknown entry 'colour'"),
+        (lambda d: d["info"].update(threshold="0.6"), "cannot be read"),
+        (lambda d: d["info"].update(target_lag=2.5), "cannot be read"),
+        (lambda d: d["info"].update(labels=["a.b", "c"]), "label 'a.b'"),
+        (lambda d: d.update(info=[]), "cannot be read"),
         (lambda d: d.pop("nodes"), "cannot be read"),
     ],
 )

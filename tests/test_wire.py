@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 import zmq
 
-from streamcnn.errors import PublishError, SubscribeError
+from streamcnn.errors import EndpointError, PublishError, SubscribeError
 from streamcnn.events import Detection, Gap, Health, from_json, to_json
 from streamcnn.wire.publisher import Publisher
 from streamcnn.wire.subscriber import Subscriber
@@ -125,7 +125,7 @@ def test_a_taken_port_is_refused():
 
 def test_malformed_endpoints_and_messages_are_refused():
     """A subscriber refuses a malformed endpoint, and tells of a message that is not two frames."""
-    with pytest.raises(SubscribeError, match="looks like tcp"):
+    with pytest.raises(EndpointError, match="looks like tcp"):
         Subscriber("nonsense")
     context = zmq.Context()
     socket = context.socket(zmq.PUB)
@@ -133,5 +133,24 @@ def test_malformed_endpoints_and_messages_are_refused():
     try:
         with Subscriber(f"tcp://127.0.0.1:{port}") as subscriber, pytest.raises(SubscribeError, match="3 frames"):
             wait_until(lambda: socket.send_multipart([b"a", b"b", b"c"]) or subscriber.receive(0.05), "a message")
+    finally:
+        context.destroy(linger=0)
+
+
+def test_iteration_goes_on_after_a_bad_message():
+    """One message that is no event is an error, and the next one is the next event."""
+    context = zmq.Context()
+    socket = context.socket(zmq.PUB)
+    port = socket.bind_to_random_port("tcp://127.0.0.1")
+    try:
+        with Subscriber(f"tcp://127.0.0.1:{port}") as events:
+            wait_until(lambda: socket.send_multipart([b"t", to_json(GAP)]) or events.receive(0.05), "the subscription")
+            while events.receive(0.1):
+                pass
+            for payload in (b"junk", to_json(HEALTH)):
+                socket.send_multipart([b"t", payload])
+            with pytest.raises(SubscribeError):
+                next(events)
+            assert next(events) == HEALTH
     finally:
         context.destroy(linger=0)

@@ -15,6 +15,7 @@ COMMANDS = {
     "watch": "Follow a running daemon's events.",
     "devices": "List the sound devices that can record.",
     "convert": "Turn a trained model into a net's file.",
+    "verify": "Check that a net streams what its model computes.",
     "inspect": "Show a net's layers and timing.",
     "train": "Train one of the shipped nets again.",
 }

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import click
 
+from streamcnn.cli.inspect import receptive_field
+from streamcnn.cli.verify import verify
 from streamcnn.errors import InputError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
-from streamcnn.importers.pickle import ORDERS
+from streamcnn.importers.nam import import_nam
+from streamcnn.importers.pickle import ORDERS, import_pickle
+from streamcnn.importers.rtneural import import_rtneural
 
 
 @click.command("convert", short_help="Turn a trained model into a net's file.")
@@ -26,6 +30,13 @@ from streamcnn.importers.pickle import ORDERS
     help="How many samples after the event its training target stands.",
 )
 @click.option("--input-scale", type=float, default=1.0, metavar="X", help="What samples in [-1, 1] are multiplied by.")
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="How many samples a recurrent net needs before its scores mean something.",
+)
 @click.option("--threshold", type=float, metavar="X", help="The score from which on it is a detection.")
 @click.option(
     "--order",
@@ -38,6 +49,14 @@ from streamcnn.importers.pickle import ORDERS
     default="causal",
     help="Of a pickled kernel, which does not say. [default: causal]",
 )
+@click.option(
+    "--verify",
+    "check",
+    is_flag=False,
+    flag_value="",
+    metavar="[WAV]",
+    help="Check first that the net streams what the model computes, with noise and with a sound file; else write nothing.",
+)
 def command(
     model: Path,
     output: Path,
@@ -47,13 +66,15 @@ def command(
     target_lag: int,
     input_scale: float,
     threshold: float | None,
+    warmup: int,
     order: str | None,
     padding: str,
+    check: str | None,
 ) -> None:
     """Turn MODEL into a file that 'streamcnn run --net' understands.
 
-    MODEL is a Keras model (.keras or .h5; needs 'pip install streamcnn[keras]'), or a pickled list of a convolution's
-    weights (.pickle; read without running any code in it).
+    MODEL is a Keras model (.keras or .h5; needs 'pip install streamcnn[keras]'), RTNeural's .json, Neural Amp Modeler's .nam
+    (ConvNet or WaveNet), or a pickled list of a convolution's weights (.pickle; read without running any code in it).
     """
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: a net's file ends in .safetensors", f"use -o {output.with_suffix('.safetensors')}")
@@ -64,23 +85,30 @@ def command(
         target_lag=target_lag,
         input_scale=input_scale,
         threshold=threshold,
+        warmup_frames=warmup,
     )
-    graph = _imported(model, info, order, padding)
+    graph, keras_model = _imported(model, info, order, padding)
+    if check is not None:
+        verify(graph, keras_model, Path(check) if check else None)
     graph.save(output)
     click.echo(
         f"wrote {output}: {store.identity(graph)}, {len(graph.nodes)} layers, hop {graph.hop}, "
-        f"delay {graph.delay}, receptive field {graph.receptive_field} samples"
+        f"delay {graph.delay}, receptive field {receptive_field(graph.receptive_field)}"
     )
 
 
-def _imported(model: Path, info: NetInfo, order: str | None, padding: str) -> Graph:
+def _imported(model: Path, info: NetInfo, order: str | None, padding: str) -> tuple[Graph, object | None]:
+    """Return the graph of a model file, and the live Keras model where there is one."""
     match model.suffix:
         case ".keras" | ".h5" | ".hdf5":
-            from streamcnn.importers.keras import import_keras  # loads Keras only where it is needed
+            from streamcnn.importers.keras import import_keras, load_keras  # loads Keras only where it is needed
 
-            return import_keras(model, info)
+            live = load_keras(model)
+            return import_keras(live, info), live
+        case ".json":
+            return import_rtneural(model, info), None
+        case ".nam":
+            return import_nam(model, info), None
         case ".pickle" | ".pkl":
-            from streamcnn.importers.pickle import import_pickle
-
-            return import_pickle(model, order=order, padding=padding, info=info)
-    raise InputError(f"{model}: a model's file ends in .keras, .h5 or .pickle, not '{model.suffix}'")
+            return import_pickle(model, order=order, padding=padding, info=info), None
+    raise InputError(f"{model}: a model's file ends in .keras, .h5, .json, .nam or .pickle, not '{model.suffix}'")

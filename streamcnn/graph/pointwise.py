@@ -24,7 +24,7 @@ class Activation(Layer):
     def __post_init__(self):
         """Check the function's name and parameters."""
         self._check_function()
-        given = tuple(float(p) for p in self.settings)
+        given = tuple(float(p) for p in self.settings)  # "inf" included, as files write it
         if len(given) not in (0, len(defaults(self.activation))) or len(given) > MAX_PARAMETERS:
             raise GraphError(f"Activation: '{self.activation}' does not take the parameters {given}")
         object.__setattr__(self, "settings", given)

@@ -7,6 +7,7 @@ the tensors finds damage that still parses, and its first digits name the net on
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def identity(graph: Graph) -> str:
 def _serialized(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
     tensors = {f"{node.name}/{name}": w for node in graph.nodes for name, w in node.layer.weights.items()}
     nodes = [
-        {"name": node.name, "kind": node.layer.kind, "inputs": node.inputs, "options": node.layer.options}
+        {"name": node.name, "kind": node.layer.kind, "inputs": node.inputs, "options": _plain(node.layer.options)}
         for node in graph.nodes
     ]
     document = {
@@ -114,7 +115,15 @@ def _serialized(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
         "length_class": graph.length_class,
         "info": asdict(graph.info),
     }
-    return json.dumps(document, sort_keys=True), tensors
+    return json.dumps(document, sort_keys=True, allow_nan=False), tensors
+
+
+def _plain(options: dict[str, object]) -> dict[str, object]:
+    """Return options as JSON has them: no limit, an infinite number in a record, is the word "inf"."""
+    return {
+        name: tuple("inf" if v == math.inf else v for v in value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+    }
 
 
 def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:
@@ -134,12 +143,12 @@ class _NodeEntry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
-    """The JSON of a graph; decoding it checks every type."""
+    """The JSON of a graph; decoding it checks the types."""
 
     nodes: list[_NodeEntry]
     input_shape: tuple[int, ...]
     length_class: int
-    info: NetInfo
+    info: dict[str, object]
 
 
 def _graph(document: _Document, tensors: dict[str, np.ndarray]) -> Graph:
@@ -157,4 +166,8 @@ def _graph(document: _Document, tensors: dict[str, np.ndarray]) -> Graph:
             raise GraphError(f"node '{entry.name}': {error.message}", error.remedy) from None
     if tensors:
         raise NetFileError(f"tensor '{min(tensors)}' belongs to no layer")
-    return Graph(tuple(nodes), document.input_shape, document.length_class, document.info)
+    unknown = document.info.keys() - {f.name for f in fields(NetInfo)}
+    if unknown:
+        raise NetFileError(f"its metadata has the unknown entry '{min(unknown)}'", "update streamcnn")
+    info = msgspec.convert(document.info, NetInfo)
+    return Graph(tuple(nodes), document.input_shape, document.length_class, info)

@@ -10,9 +10,9 @@ one `Timing` per tensor:
 Theory. Output frame i reads the input frames floor((i*down + oldest) / up) ... floor((i*down + newest) / up). A
 convolution of kernel K, dilation d, stride s with p zeros on its left has up = 1, down = s, oldest = -p and newest =
 (K-1)*d - p. A layer that repeats or interpolates frames has up > 1. Output i can be computed once `newest` has been
-read (and `wait` frames more), so of n input frames come ceil((n*up - newest - wait) / down) output frames, and of a whole signal of n frames, padded
-as Keras pads its end, floor((n*up + tail) / down). These two formulas drive the engine, which therefore never counts
-anything that depends on how the signal was split into blocks.
+read (and `wait` frames more), so of n input frames come ceil((n*up - newest - wait) / down) output frames; and of a
+whole signal of n frames, padded as Keras pads its end, floor((n*up + tail) / down). These two formulas drive the engine,
+which therefore never counts anything that depends on how the signal was split into blocks.
 
 All functions take Python ints or NumPy int64 arrays of them.
 """

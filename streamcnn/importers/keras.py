@@ -6,6 +6,7 @@ place where they are called, and a layer that is used twice becomes two nodes th
 """
 
 import os
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,10 @@ def load_keras(path: str | os.PathLike[str]) -> "keras_types.Model":
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         reason = " ".join(str(error).split()) or repr(error)
-        if "lambda" in reason.lower() or "Could not locate class" in reason or "Unknown layer" in reason:
+        missing = re.search(r"Could not locate class '(\w+)'|Unknown layer: '?(\w+)", reason)
+        if missing:
+            reason = f"the class '{missing[1] or missing[2]}'"
+        if missing or "lambda" in reason.lower():
             raise UnsupportedLayerError(
                 path.name, f"it needs code of its own: {reason[:300]}", "express that part with Keras' own layers"
             ) from error
@@ -80,10 +84,39 @@ def import_keras(model: "str | os.PathLike[str] | keras_types.Model", info: NetI
     """
     if isinstance(model, (str, os.PathLike)):
         model = load_keras(model)
-    keras = keras_module()
-    functional = _functional(model)
-    walk = _Walk(lambda function: _builtin_name(keras, function))
-    return walk.graph(functional, info or NetInfo(name=model.name))
+    return _Walk().graph(_functional(model), info or NetInfo(name=model.name))
+
+
+def keras_tensors(model: "keras_types.Model", signal: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what Keras computes for a whole signal (frames, values of a frame): each tensor of the model itself.
+
+    The keys are the names of the graph's nodes that `import_keras` makes for them; those inside nested models are not among
+    them. The values are (frames, values of a frame).
+    """
+    functional, walk = _functional(model), _Walk()
+    graph = walk.graph(functional, NetInfo())
+    made = {walk.name_of(t): t for uses in functional._nodes_by_depth.values() for use in uses for t in use.outputs
+            if walk.name_of(t) is not None}  # fmt: skip
+    tensors = {node.name: made[node.name] for node in graph.nodes if node.name in made}
+    probe = keras_module().Model(functional.inputs, list(tensors.values()))
+    widths = np.cumsum([size(tuple(t.shape[2:])) for t in functional.inputs])[:-1]
+    inputs = [
+        part.reshape(1, len(signal), *t.shape[2:]).astype(np.float32)
+        for part, t in zip(np.split(signal, widths, axis=1), functional.inputs, strict=True)
+    ]
+    values = probe(inputs, training=False)
+    values = values if isinstance(values, (list, tuple)) else [values]
+    arrays = {
+        name: np.asarray(value)[0].reshape(np.shape(value)[1], -1) for name, value in zip(tensors, values, strict=True)
+    }
+    if graph.output_name not in arrays:  # several outputs stand side by side
+        arrays[graph.output_name] = np.concatenate([arrays[name] for name in graph.nodes[-1].inputs], axis=1)
+    return arrays
+
+
+def fixed_length(model: "keras_types.Model") -> int | None:
+    """Return how many frames a model's input has, None where any number will do."""
+    return _functional(model).inputs[0].shape[1]
 
 
 def _functional(model: object) -> object:
@@ -119,8 +152,9 @@ def _builtin_name(keras: object, function: object) -> str | None:
 class _Walk:
     """One pass over a functional model and the models in it."""
 
-    def __init__(self, builtin: object):
-        self._builtin = builtin
+    def __init__(self):
+        keras = keras_module()
+        self._builtin = lambda function: _builtin_name(keras, function)
         self._names: dict[int, str] = {}  # id of a Keras tensor -> node that makes it
         self._nodes: dict[str, Node] = {}
 
@@ -136,6 +170,11 @@ class _Walk:
         graph = Graph(tuple(self._reached(outputs[0])), shape, info=info)
         # A model of a fixed length pads for that length; one of any length is taken to get multiples of its strides.
         return graph if frames is None else replace(graph, length_class=frames % graph.period)
+
+    def name_of(self, tensor: object) -> str | None:
+        """Return the node that makes a tensor of the model itself, None for others and for the model's input."""
+        name = self._names.get(id(tensor))
+        return None if name == INPUT else name
 
     def _inputs(self, tensors: list) -> tuple[Shape, int | None]:
         shapes, lengths = [], set()
