@@ -33,7 +33,10 @@ def reference_tensors(graph: Graph, signal: Array) -> dict[str, Array]:
     tensors = {INPUT: signal.reshape(len(signal), graph.input_channels)}
     with np.errstate(over="ignore", invalid="ignore"):
         for node in graph.nodes:
-            inputs = [tensors[name] for name in node.inputs]
+            length = min(
+                len(tensors[name]) for name in node.inputs
+            )  # they differ only where a signal is too short for Keras
+            inputs = [tensors[name][:length] for name in node.inputs]
             width = graph.shapes[node.inputs[0]][-1]
             tensors[node.name] = _forward(node.layer, graph.rules[node.name], width, *inputs)
     return tensors
@@ -48,7 +51,7 @@ def _forward(layer: L.Layer, rule: FrameRule, width: int, x: Array, *more: Array
             return _conv_transpose(layer, rule, x)
         case L.Dense():
             rows = x.reshape(-1, width) @ _f64(layer.kernel) + (0 if layer.bias is None else _f64(layer.bias))
-            return function(layer.activation)(rows).reshape(len(x), -1)
+            return function(layer.activation)(rows).reshape(len(x), x.shape[1] // width * layer.kernel.shape[1])
         case L.Activation():
             return function(layer.activation, layer.arguments)(x.reshape(-1, width)).reshape(x.shape)
         case L.GLU():
@@ -72,7 +75,7 @@ def _forward(layer: L.Layer, rule: FrameRule, width: int, x: Array, *more: Array
             return x[layer.left : max(layer.left, len(x) - layer.right)]
         case L.Stack():
             whole = len(x) - len(x) % layer.frames
-            return x[:whole].reshape(whole // layer.frames, -1)
+            return x[:whole].reshape(whole // layer.frames, size(layer.shape))
         case L.Unstack():
             return x.reshape(len(x) * layer.frames, size(layer.shape))
         case L.SimpleRNN() | L.LSTM() | L.GRU():

@@ -402,7 +402,7 @@ def test_files_of_one_name_keep_different_sessions(cli: Cli, tmp_path: Path):
 def test_names_of_files_may_be_any_bytes(cli: Cli, tmp_path: Path):
     """A file whose name is not UTF-8 is replayed like any other."""
     path = write(tmp_path / "x.wav", ramps([1000], 2000)).rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
-    done = subprocess.run(cli.command(("replay",)) + [os.fsencode(path)], capture_output=True, check=False)
+    done = subprocess.run([*cli.command(("replay",)), os.fsencode(path)], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["session"] == "caf\\udce9.wav"
 

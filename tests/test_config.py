@@ -103,6 +103,7 @@ def test_numbers_and_names_are_read_as_people_mean_them():
 
 def test_only_one_stream_reads_standard_input():
     """Two streams on one pipe would share its frames."""
-    two = "streams: [{name: a, source: {device: '-'}, nets: [{name: n, net: r}]}, {name: b, source: {device: '-'}, nets: [{name: n, net: r}]}]"
+    stream = "{name: NAME, source: {device: '-'}, nets: [{name: n, net: r}]}"
+    two = f"streams: [{stream.replace('NAME', 'a')}, {stream.replace('NAME', 'b')}]"
     with pytest.raises(ConfigError, match="two read standard input"):
         config.parse(two, Path("x.yaml"))

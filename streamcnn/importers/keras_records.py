@@ -487,7 +487,8 @@ REFUSED = {
         "is a base or a shell of other code, not a layer with a meaning of its own",
     ),
     **dict.fromkeys(
-        ("AugMix", "AutoContrast", "CategoryEncoding", "CenterCrop", "CutMix", "Discretization", "Equalization",
+        ("AugMix", "AutoContrast", "CategoryEncoding", "CenterCrop",
+         "ContrastLimitedAdaptiveHistogramEqualization", "CutMix", "Discretization", "Equalization",
          "HashedCrossing", "Hashing", "IntegerLookup", "MaxNumBoundingBoxes", "MixUp", "Pipeline", "RandAugment",
          "RandomApply", "RandomBrightness", "RandomChoice", "RandomColorDegeneration", "RandomColorJitter",
          "RandomContrast", "RandomCrop", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",

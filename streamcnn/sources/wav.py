@@ -20,13 +20,13 @@ def _promised_bytes(libsndfile_log: str) -> int | None:
 
     libsndfile opens a file that was cut off as if it were a shorter one, and only its log tells.
     """
-    # Of WAV and AIFF the chunk of samples counts; of W64 and RF64 the log has only the whole file's size.
-    match = re.search(r"^\s*(?:data|SSND)\s*: .*", libsndfile_log, re.MULTILINE)
-    line = match[0] if match else libsndfile_log
-    match = re.search(r"(?:data|SSND|[rR]iff size|RIFF size|riff)\s*: (\d+) \(should be (\d+)\)", line)
-    if match is None or int(match[1]) <= int(match[2]) or int(match[1]) >= UNKNOWN_LENGTH:
-        return None
-    return int(match[1])
+    # The chunk of samples counts in WAV and AIFF; W64 and RF64 tell in the size of the whole. (A wrong RIFF or FORM size
+    # alone is common, and harmless.)
+    pattern = r"^\s*(?:data|SSND|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
+    for promised, there in re.findall(pattern, libsndfile_log, re.MULTILINE):
+        if int(there) < int(promised) < UNKNOWN_LENGTH:
+            return int(promised)
+    return None
 
 
 class AudioFile:

@@ -1,0 +1,85 @@
+"""Writes docs/layers.md: every layer of keras.layers, and whether it streams. Run it with: python docs/generate_layers.py"""
+
+from pathlib import Path
+
+import keras
+
+from streamcnn.importers.keras_records import CLIP_ONLY, JOINS, RECORDS, REFUSED, VANISHING
+
+TARGET = Path(__file__).parent / "layers.md"
+NOTES = {
+    "Activation": "every function of `keras.activations`; another layer in its place",
+    "BatchNormalization": "over the last axis, with the statistics of the training",
+    "Conv1D": "causal, valid, same; strides, dilation, groups",
+    "Conv1DTranspose": "valid, same; strides, dilation, output_padding",
+    "Concatenate": "along channels",
+    "DepthwiseConv1D": "as Conv1D in groups",
+    "Dense": "on the last axis of each frame",
+    "GRU": "reset_after true and false; needs return_sequences=True",
+    "LSTM": "needs return_sequences=True",
+    "LayerNormalization": "over the last axes of a frame",
+    "Multiply": "broadcasting along channels too",
+    "Normalization": "over the last axis",
+    "PReLU": "needs shared_axes=[1]",
+    "Permute": "that leaves time in its place",
+    "RNN": "with Keras' own cells, stacked too; needs return_sequences=True",
+    "Reshape": "that keeps frames whole: within a frame, several frames into one, one into several",
+    "SeparableConv1D": "as two convolutions",
+    "SimpleRNN": "needs return_sequences=True",
+    "Softmax": "over the last axis",
+    "SpectralNormalization": "as the layer that it wraps",
+    "TimeDistributed": "around layers that work on each frame by itself, Flatten and Reshape",
+    "UpSampling1D": "as long as the output is no faster than the input",
+}
+
+
+def status(name: str) -> tuple[str, str]:
+    """Return a layer's status and the reason or the note on it."""
+    if name in RECORDS or name in JOINS:
+        return "exact", NOTES.get(name, "")
+    if name in VANISHING:
+        return "exact", "does nothing at inference, and vanishes"
+    if name in CLIP_ONLY:
+        return "clip only", CLIP_ONLY[name]
+    return "refused", REFUSED.get(name, "is a layer that this version does not know")
+
+
+def names() -> list[str]:
+    """Return the layers of keras.layers, each under its own name only."""
+    found = {}
+    for name in dir(keras.layers):
+        layer = getattr(keras.layers, name)
+        if isinstance(layer, type) and issubclass(layer, keras.layers.Layer):
+            found.setdefault(layer, layer.__name__ if hasattr(keras.layers, layer.__name__) else name)
+    return sorted(set(found.values()))
+
+
+def text() -> str:
+    """Return the whole document."""
+    rows = [(name, *status(name)) for name in names()]
+    counts = {kind: sum(row[1] == kind for row in rows) for kind in ("exact", "clip only", "refused")}
+    lines = [
+        "# Which Keras layers stream",
+        "",
+        "Made by `python docs/generate_layers.py` from the importer's own tables; a test keeps it true.",
+        "",
+        "- **exact**: streams with the numbers that Keras computes on the whole signal, to the last frame.",
+        "- **clip only**: needs the whole signal before it can answer; refused on a stream.",
+        "- **refused**: an error names the layer, the reason and a way out.",
+        "",
+        "Everywhere axis 1 is time. A net may also use `+`, `-` and `*` between tensors, nested models, shared layers, several",
+        "inputs (groups of channels of one stream) and several outputs (side by side). It may not use layers or functions of its",
+        "own, `channels_first`, or computation in float16.",
+        "",
+        f"{counts['exact']} exact, {counts['clip only']} clip only, {counts['refused']} refused.",
+        "",
+        "| layer | status | |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {kind} | {note} |" for name, kind, note in rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), encoding="utf-8")
