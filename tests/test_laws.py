@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from streamcnn.engine import Engine
 from streamcnn.forward import reference
 from streamcnn.graph.graph import Graph
-from streamcnn.graph.layers import Conv1D, Dense
+from streamcnn.graph.layers import Conv1D, Dense, Pooling1D
 from streamcnn.importers.keras import import_keras
 from tests.contract import check_streaming_contract, streamed, tolerance
 from tests.graphs import graphs, keras_model, pieces, signal, whole_length
@@ -92,3 +92,12 @@ def test_nan_passes_through_and_leaves():
     x = np.zeros(20, np.float32)
     x[5] = np.nan
     assert np.flatnonzero(np.isnan(Engine(graph).process(x)[:, 0])).tolist() == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("frames", range(1018, 1030))
+def test_the_end_needs_room_for_its_zeros_at_once(frames: int):
+    """A signal that ends where a line is just full keeps what its readers still need, whatever its length."""
+    graph = Graph.sequential(
+        [Conv1D(kernel=np.full((2, 1, 1), 0.5), padding="same"), Pooling1D(by="max", pool=2, stride=1)]
+    )
+    check_streaming_contract(graph, signal(1, frames, 1))

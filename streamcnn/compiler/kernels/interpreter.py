@@ -100,7 +100,9 @@ def run_node(row, links, lines, weights, counters, arena, scratch, ending):
     frames = ready - done
     if frames <= 0:
         return True
-    target = make_room(lines, counters, arena, out, frames)
+    # At the end the zeros behind the last frame need room too. It must be made now: once these frames are in the line, its
+    # readers have not caught up, and moving the history would lose what they still need.
+    target = make_room(lines, counters, arena, out, frames + (lines[out, TAIL] if ending else 0))
     if target < 0:
         return False
     c_in, c_out, op = row[C_IN], row[C_OUT], row[OP]
