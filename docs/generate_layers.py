@@ -4,7 +4,8 @@ from pathlib import Path
 
 import keras
 
-from streamcnn.importers.keras_records import CLIP_ONLY, JOINS, RECORDS, REFUSED, VANISHING
+from streamcnn.importers.keras_records import JOINS, RECORDS
+from streamcnn.importers.keras_refusals import CLIP_ONLY, REFUSED, VANISHING
 
 TARGET = Path(__file__).parent / "layers.md"
 NOTES = {

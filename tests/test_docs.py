@@ -27,7 +27,8 @@ def test_the_table_of_layers_is_up_to_date():
 
 def test_every_layer_has_one_status():
     """No layer stands in two of the importer's tables."""
-    from streamcnn.importers.keras_records import CLIP_ONLY, JOINS, RECORDS, REFUSED, VANISHING
+    from streamcnn.importers.keras_records import JOINS, RECORDS
+    from streamcnn.importers.keras_refusals import CLIP_ONLY, REFUSED, VANISHING
 
     names = [*CLIP_ONLY, *JOINS, *RECORDS, *REFUSED, *VANISHING]
     assert len(names) == len(set(names))

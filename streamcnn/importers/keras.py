@@ -18,7 +18,8 @@ from streamcnn.errors import GraphError, MissingPartError, NetFileError, Unsuppo
 from streamcnn.graph import layers as L
 from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node
 from streamcnn.graph.layer import Shape, size
-from streamcnn.importers.keras_records import JOINS, MERGES, VANISHING, Context, records
+from streamcnn.importers.keras_records import JOINS, MERGES, Context, records
+from streamcnn.importers.keras_refusals import VANISHING
 from streamcnn.quiet import quiet_libraries
 
 if TYPE_CHECKING:
