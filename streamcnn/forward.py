@@ -27,8 +27,11 @@ def reference(graph: Graph, signal: Array) -> Array:
     return reference_tensors(graph, signal)[graph.output_name]
 
 
-def reference_tensors(graph: Graph, signal: Array) -> dict[str, Array]:
-    """Return every tensor of the graph for a whole signal, by the name of the node that makes it."""
+def reference_tensors(graph: Graph, signal: Array, *, rounded: bool = False) -> dict[str, Array]:
+    """Return every tensor of the graph for a whole signal, by the name of the node that makes it.
+
+    `rounded`: round each of them to float32, to see how far off any float32 computation of this net must be expected to be.
+    """
     signal = np.asarray(signal, dtype=np.float64)
     tensors = {INPUT: signal.reshape(len(signal), graph.input_channels)}
     with np.errstate(over="ignore", invalid="ignore"):
@@ -38,7 +41,8 @@ def reference_tensors(graph: Graph, signal: Array) -> dict[str, Array]:
             )  # they differ only where a signal is too short for Keras
             inputs = [tensors[name][:length] for name in node.inputs]
             width = graph.shapes[node.inputs[0]][-1]
-            tensors[node.name] = _forward(node.layer, graph.rules[node.name], width, *inputs)
+            made = _forward(node.layer, graph.rules[node.name], width, *inputs)
+            tensors[node.name] = made.astype(np.float32).astype(np.float64) if rounded else made
     return tensors
 
 

@@ -156,7 +156,9 @@ class Builder:
         extra = {"reset_after": self.draw(st.booleans())} if record is L.GRU else {}
         gates = record.gates
         bias = self.maybe(*((2, gates * units) if extra.get("reset_after") else (gates * units,)))
-        kernels = {"kernel": self.weights(c, gates * units), "recurrent_kernel": self.weights(units, gates * units)}
+        # Half the weights that would keep the state's size: beyond that a state is chaotic, and magnifies any rounding.
+        recurrent = 0.5 * self.weights(units, gates * units)
+        kernels = {"kernel": self.weights(c, gates * units), "recurrent_kernel": recurrent}
         self.add(record(**kernels, bias=bias, **extra))
         self.channels = units
         return None

@@ -4,7 +4,6 @@ A record says everything about a layer but how to compute it: the reference and 
 contract test holds them together. Frames have a shape, mostly (channels,); weights are float32 in Keras' order.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from math import prod
 from typing import ClassVar
@@ -19,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Layer(ABC):
+class Layer:
     """One step of a graph. Subclasses are final; fields that hold arrays are weights, all others are options."""
 
     kind: ClassVar[str]
@@ -32,9 +31,12 @@ class Layer(ABC):
         """
         return FrameRule()
 
-    @abstractmethod
     def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the shape of an output frame; raises GraphError where the weights do not fit the inputs' shapes."""
+        """Return the shape of an output frame, by default that of the input's.
+
+        Raises GraphError where the weights do not fit the inputs' shapes.
+        """
+        return shapes[0]
 
     @property
     def weights(self) -> dict[str, np.ndarray]:

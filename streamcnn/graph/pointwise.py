@@ -34,10 +34,6 @@ class Activation(Layer):
         """The function's parameters, defaults included."""
         return self.settings or defaults(self.activation)
 
-    def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        return shapes[0]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GLU(Layer):

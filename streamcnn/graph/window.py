@@ -32,10 +32,6 @@ class Pooling1D(Layer):
         """Return which input frames each output frame reads."""
         return window(self.pool, self.stride, self.padding, frames)
 
-    def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        return shapes[0]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Repeat(Layer):
@@ -51,10 +47,6 @@ class Repeat(Layer):
     def rule(self, frames: int) -> FrameRule:  # noqa: ARG002
         """Return which input frames each output frame reads."""
         return FrameRule(up=self.times)
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        return shapes[0]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,10 +65,6 @@ class ZeroPadding1D(Layer):
     def rule(self, frames: int) -> FrameRule:  # noqa: ARG002
         """Return which input frames each output frame reads; output frame 0 stands `left` frames before the signal."""
         return FrameRule(oldest=-self.left, newest=-self.left, tail=self.left + self.right, position=-self.left)
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        return shapes[0]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,10 +87,6 @@ class Cropping1D(Layer):
         """Return which input frames each output frame reads."""
         tail = -self.left - self.right
         return FrameRule(oldest=self.left, newest=self.left, wait=self.right, tail=tail, position=self.left)
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the input's shape."""
-        return shapes[0]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
