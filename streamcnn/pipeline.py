@@ -166,9 +166,9 @@ class _Runner:
         engine.reset()
         self._origin = -(-sample // engine.hop) * engine.hop
         self._masked = 0
-        back = engine.graph.output.back
-        if self._mask_edges and back is not None:
-            self._masked = max(0, int(-(-(back - engine.first) // engine.hop)))
+        if self._mask_edges:
+            reach = max(engine.graph.output.back or 0, engine.graph.info.warmup_frames)
+            self._masked = max(0, int(-(-(reach - engine.first) // engine.hop)))
         self.detector.reset(self._masked)
 
     def process(self, sample: int, samples: np.ndarray) -> list[Hit]:
@@ -196,8 +196,8 @@ class _Runner:
         return self._origin + self._engine.first + frame * self._engine.hop - self._lag
 
     def decided(self, frame: int) -> int:
-        """Return the input sample with which an output frame became known."""
-        return self._origin + self._engine.first + frame * self._engine.hop + self._engine.delay
+        """Return the input sample with which an output frame became known: at the latest the last one."""
+        return self._origin + min(self._engine.graph.known_after(frame), self._engine.frames - 1)
 
     def _detect(self, scores: np.ndarray, before: int, frames: int) -> list[Hit]:
         masked = min(frames, max(0, self._masked - before))

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 REQUIRE_ALL = os.environ.get("STREAMCNN_REQUIRE_ALL") == "1"
 DEADLINE_S = 30.0
 
-hypothesis.settings.register_profile("ci", deadline=None, max_examples=50, print_blob=True)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=300, print_blob=True)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("STREAMCNN_HYPOTHESIS_PROFILE", "ci"))
 

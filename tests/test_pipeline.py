@@ -14,12 +14,12 @@ from streamcnn.errors import AudioFileError, ConfigError, GraphError, RateError
 from streamcnn.events import Detection, Event, Gap
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
-from streamcnn.graph.layers import Conv1D
+from streamcnn.graph.layers import Conv1D, Repeat, SimpleRNN
 from streamcnn.listener import Listener
 from streamcnn.pipeline import Pipeline
 from streamcnn.replaying import replay
 from streamcnn.sources.wav import AudioFile
-from tests.graphs import pieces
+from tests.graphs import graphs, pieces
 from tests.signals import RATE, ramps, write
 
 LECTURE = Listener("ramp", store.load("ramp"), Peak())
@@ -294,3 +294,36 @@ def test_a_net_that_looks_ahead_says_when_it_knew():
     x[50] = 1
     (event,) = Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak())]).process(x)
     assert (event.sample, event.end_sample, event.decided_sample) == (50, 51, 55)
+
+
+def test_a_recurrent_net_is_masked_until_it_has_warmed_up():
+    """Scores of a recurrent net are not believed before as many samples as its file says."""
+    layer = SimpleRNN(kernel=np.ones((1, 1)), recurrent_kernel=np.zeros((1, 1)), activation="linear")
+    x = np.zeros((1000, 1), np.float32)
+    x[[100, 600]] = 1
+    for warmup, expected in [(0, [100, 600]), (500, [600])]:
+        graph = Graph.sequential([layer], info=NetInfo(threshold=0.5, warmup_frames=warmup))
+        found = Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak())]).process(x)
+        assert [event.sample for event in found] == expected
+
+
+def test_upsampled_frames_are_decided_when_their_group_comes():
+    """A net that gives frames in groups says for each event the very sample with which it became known."""
+    kernel = np.zeros((4, 1, 1))
+    kernel[-1] = 1
+    layers = [Conv1D(kernel=kernel, stride=4, padding="valid"), Repeat(times=4)]
+    graph = Graph.sequential(layers, info=NetInfo(threshold=0.5))
+    x = np.zeros((400, 1), np.float32)
+    x[103] = 1  # the last sample of a window, so four frames are known with it, and the next four with sample 107
+    for blocks in ([x], np.split(x, 400)):
+        pipeline = Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak())])
+        (event,) = [event for block in blocks for event in pipeline.process(block)]
+        assert (event.start_sample, event.decided_sample) == (103, 107)
+
+
+@given(graph=graphs(), frame=st.integers(0, 500))
+def test_a_frame_is_known_after_what_it_reads(graph: Graph, frame: int):
+    """`known_after` is the input frame before which an output frame is not there, and with which it is."""
+    known = max(-1, graph.known_after(frame))
+    assert graph.counts(known + 1)[graph.output_name] > frame
+    assert known < 0 or graph.counts(known)[graph.output_name] <= frame

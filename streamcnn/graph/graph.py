@@ -210,6 +210,18 @@ class Graph:
             totals[node.name] = self.rules[node.name].total(length)
         return totals
 
+    def known_after(self, frame: int) -> int:
+        """Return the input frame with which an output frame becomes known (negative: before the first one)."""
+        newest = {self.output_name: frame}
+        for node in reversed(self.nodes):
+            if node.name not in newest:
+                continue
+            rule = self.rules[node.name]
+            read = rule.newest_read(newest[node.name]) + rule.wait
+            for name in node.inputs:
+                newest[name] = max(newest.get(name, read), read)
+        return newest[INPUT]
+
     @property
     def output_name(self) -> str:
         """The name of the node that makes the output."""
