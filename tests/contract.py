@@ -64,8 +64,13 @@ def check_receptive_field(graph: Graph) -> None:
     A NaN stands at each of a period's input frames in turn, far from both ends.
     """
     timing = graph.output
-    reach = int(timing.ahead) + (int(timing.back) if timing.back is not None else 50) + graph.period
-    reach += int(abs(timing.first) + timing.delay)  # what cropping takes away
+    # Farther from the ends than all windows together, so that no padding stands in for a frame.
+    windows = (
+        (rule.newest - rule.oldest + abs(rule.position), node)
+        for node in graph.nodes
+        for rule in [graph.rules[node.name]]
+    )
+    reach = graph.period + sum(int(frames * graph.timings[node.inputs[0]].hop) + 1 for frames, node in windows)
     start = graph.period * -(-reach // graph.period)
     before, after = -np.inf, -np.inf
     for at in range(start, start + min(graph.period, MOST_PROBES)):

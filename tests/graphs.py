@@ -240,7 +240,12 @@ def _applied(K: object, layer: L.Layer, inputs: list) -> object:
         case L.Activation():
             made = K.Activation(layer.activation)
         case L.GLU():
-            made = K.Activation("glu")
+            # Keras' own glu reports the shape of its input, so that nothing can stand behind it.
+            value, gate = K.Dense(c // 2, use_bias=False), K.Dense(c // 2, use_bias=False, activation="sigmoid")
+            joined = K.Multiply()([value(x), gate(x)])
+            value.set_weights([np.eye(c, dtype="f")[:, : c // 2]])
+            gate.set_weights([np.eye(c, dtype="f")[:, c // 2 :]])
+            return joined
         case L.PReLU():
             made, arrays = K.PReLU(shared_axes=[1]), [layer.slope[None]]
         case L.Affine():

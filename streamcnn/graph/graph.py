@@ -212,9 +212,9 @@ class Graph:
 
     def known_after(self, frame: int) -> int:
         """Return the input frame with which an output frame becomes known (negative: before the first one)."""
-        newest = {self.output_name: frame}
+        newest = {self.output_name: frame, INPUT: -1}
         for node in reversed(self.nodes):
-            if node.name not in newest:
+            if newest.get(node.name, -1) < 0:  # nobody reads it, or only the padding before it
                 continue
             rule = self.rules[node.name]
             read = rule.newest_read(newest[node.name]) + rule.wait
