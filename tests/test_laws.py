@@ -1,5 +1,10 @@
 """The laws of streaming, for random nets: one output as each sample arrives, identical to the whole-signal forward."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -103,3 +108,35 @@ def test_the_end_needs_room_for_its_zeros_at_once(frames: int):
         [Conv1D(kernel=np.full((2, 1, 1), 0.5), padding="same"), Pooling1D(by="max", pool=2, stride=1)]
     )
     check_streaming_contract(graph, signal(1, frames, 1))
+
+
+WIDTHS = """
+import hashlib, numpy as np
+from streamcnn import layers as L
+from streamcnn.engine import Engine
+from streamcnn.graph.graph import Graph
+random = np.random.default_rng(0)
+def w(*shape): return random.normal(size=shape) * 0.3
+layers = [
+    L.Conv1D(kernel=w(5, 2, 24), bias=w(24), padding="same", activation="tanh"), L.Conv1D(kernel=w(3, 12, 8), groups=2),
+    L.Normalize(by="layer", width=8, epsilon=1e-3), L.Conv1D(kernel=w(4, 8, 3), stride=2, activation="gelu"),
+    L.GRU(kernel=w(3, 24), recurrent_kernel=w(8, 24), bias=w(2, 24)), L.Conv1DTranspose(kernel=w(3, 20, 8), activation="silu"),
+    L.Pooling1D(by="average", pool=3, stride=1, padding="same"), L.Dense(kernel=w(20, 5), activation="softmax"),
+]
+engine = Engine(Graph.sequential(layers, 2))
+y = np.concatenate([engine.process(random.normal(size=(3000, 2))), engine.flush()])
+print(hashlib.sha256(y.tobytes()).hexdigest())
+"""
+
+
+def test_every_vector_width_gives_the_same_bits():
+    """Code compiled for AVX-512, for AVX2, and for no vectors beyond SSE2 gives the same bits."""
+    hashes = {}
+    for name, features in [("", None), ("haswell", "+avx2,+fma"), ("x86-64", "+sse2")]:
+        if platform.machine() not in ("x86_64", "AMD64") and features is not None:
+            continue
+        settings = {} if features is None else {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+        done = subprocess.run([sys.executable, "-c", WIDTHS], env={**os.environ, **settings}, capture_output=True, text=True,
+                              check=True)  # fmt: skip
+        hashes[name] = done.stdout.strip()
+    assert len(set(hashes.values())) == 1, hashes

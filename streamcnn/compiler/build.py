@@ -49,7 +49,8 @@ def cache_directory() -> Path:
     if base is None:
         base = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "streamcnn"
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    digest.update(f"{llvmlite.binding.get_host_cpu_name()} {os.environ.get('NUMBA_CPU_FEATURES')}".encode())
+    overrides = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
+    digest.update(f"{llvmlite.binding.get_host_cpu_name()} {overrides}".encode())
     for part in _SOURCES:
         for source in sorted((Path(__file__).parents[1] / part).rglob("*.py")):
             digest.update(source.read_bytes())
