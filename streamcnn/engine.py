@@ -27,8 +27,8 @@ class Engine:
     """
 
     def __init__(self, graph: Graph, max_block: int = 1024, scale: float = 1.0, *, prewarm: bool | None = None):
-        if max_block < 1:
-            raise InputError(f"max_block is {max_block}, expected at least 1 frame")
+        if not isinstance(max_block, int) or max_block < 1:
+            raise InputError(f"max_block is {max_block!r}, expected a whole number of frames, at least 1")
         self.graph = graph
         self.max_block = max_block
         self.hop = graph.hop
@@ -136,7 +136,10 @@ class Engine:
 
     def _checked(self, block: np.ndarray) -> np.ndarray:
         self._refuse_after_end()
-        block = np.asarray(block)
+        try:
+            block = np.asarray(block)
+        except ValueError as error:
+            raise InputError(f"block is no table of numbers: {error}") from error
         channels = self.graph.input_channels
         if block.ndim == 1 and channels == 1:
             block = block[:, None]

@@ -64,7 +64,8 @@ def _forward(layer: L.Layer, rule: FrameRule, width: int, x: Array, *more: Array
         case L.PReLU():
             return np.where(x >= 0, x, x * _f64(layer.slope))
         case L.Affine():
-            return x * _f64(layer.scale) + _f64(layer.offset)
+            center = 0 if layer.center is None else _f64(layer.center)
+            return (x - center) * _f64(layer.scale) + _f64(layer.offset)
         case L.Normalize():
             return _normalize(layer, x.reshape(-1, layer.width)).reshape(x.shape)
         case L.Select():
@@ -202,8 +203,9 @@ def _softplus(x: Array) -> Array:
 
 
 def _relu(x: Array, negative_slope: float, max_value: float, threshold: float) -> Array:
-    above = np.minimum(x, max_value)
-    return np.where(x >= threshold, above, negative_slope * (x - threshold))
+    below = negative_slope * (x - threshold) if negative_slope else 0 * np.nan_to_num(x, posinf=0, neginf=0)
+    below = np.where(np.isnan(x), x, below)
+    return np.where(x > threshold, np.minimum(x, max_value), below)
 
 
 def _log_softmax(x: Array) -> Array:

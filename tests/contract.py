@@ -3,8 +3,9 @@
 import numpy as np
 
 from streamcnn.engine import Engine
-from streamcnn.forward import reference, reference_tensors
+from streamcnn.forward import reference
 from streamcnn.graph.graph import Graph
+from streamcnn.verification import allowed_error, float32_rounding
 from tests.graphs import pieces
 
 MOST_PROBES = 24
@@ -15,21 +16,9 @@ def streamed(engine: Engine, blocks: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([*(engine.process(block) for block in blocks), engine.flush()])
 
 
-def tolerance(expected: np.ndarray, float32_oracle: np.ndarray | None = None) -> float:
-    """Return the allowed error: 1e-5 of the output's scale, or twice what a float32 oracle itself is off."""
-    allowed = 1e-5 * max(1.0, float(np.abs(expected).max(initial=0)))
-    if float32_oracle is not None:
-        allowed = max(allowed, 2 * float(np.abs(float32_oracle - expected).max(initial=0)))
-    return allowed
-
-
-def rounding(graph: Graph, signal: np.ndarray, expected: np.ndarray) -> float:
-    """Return how far off a float32 computation must be expected to be: what rounding each tensor alone does, twice.
-
-    It matters for nets that magnify rounding, such as normalizations of nearly equal channels.
-    """
-    rounded = reference_tensors(graph, signal, rounded=True)[graph.output_name]
-    return 2 * float(np.abs(rounded - expected).max(initial=0))
+def tolerance(graph: Graph, signal: np.ndarray, exact: np.ndarray) -> float:
+    """Return the error that law 1 allows on the output for a whole signal, given what the reference says of it."""
+    return allowed_error(exact, float32_rounding(graph, signal)[graph.output_name])
 
 
 def check_streaming_contract(graph: Graph, signal: np.ndarray, seed: int = 0) -> None:
@@ -38,7 +27,7 @@ def check_streaming_contract(graph: Graph, signal: np.ndarray, seed: int = 0) ->
     whole = streamed(engine, [signal])
     expected = reference(graph, signal)
     assert whole.shape == expected.shape == (graph.output_frames(len(signal)), graph.output_channels)
-    np.testing.assert_allclose(whole, expected, rtol=0, atol=tolerance(expected) + rounding(graph, signal, expected))
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=tolerance(graph, signal, expected))
 
     splits = {f"blocks of {n}": np.split(signal, range(n, len(signal), n)) for n in (1, 7, 64, 1000)}
     splits |= {f"random split {k}": pieces(signal, seed + k) for k in range(2)}

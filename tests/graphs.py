@@ -201,14 +201,6 @@ def graphs(draw: Callable, most: int = 6) -> Graph:
     return builder.graph()
 
 
-def whole_length(graph: Graph, least: int) -> int:
-    """Return a length of the graph's class, of at least so many frames, for which every layer has some output."""
-    frames = graph.length_class + graph.period * -(-least // graph.period)
-    while min(graph.totals(frames).values()) < 1:
-        frames += graph.period
-    return frames
-
-
 def keras_model(graph: Graph, frames: int | None = None) -> object:
     """Build the same net in Keras, which shares nothing with us but the weights."""
     import keras

@@ -61,6 +61,58 @@ def joined(join: object, *paths: object) -> keras.Model:
     return keras.Model(inputs, join([path(inputs) for path in paths]))
 
 
+def called(layer: object, *others: object, **arguments: object) -> keras.Model:
+    """Return a model that calls a layer with more than its input."""
+    inputs = keras.Input((None, 2))
+    given = [inputs, *others] if others else inputs
+    return keras.Model(inputs, layer(given, **arguments))
+
+
+class GaussianNoise(keras.layers.Layer):
+    """A layer of the model's own under the name of one of Keras'."""
+
+    def call(self, x: object) -> object:
+        """Triple."""
+        return 3 * x
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """Leave the shape as it is."""
+        return shape
+
+
+class LSTMCell(keras.layers.LSTMCell):
+    """A cell of the model's own under the name of one of Keras'."""
+
+
+class OwnSequential(keras.Sequential):
+    """A model whose computation goes beyond its layers."""
+
+    def call(self, x: object, training: object = None, mask: object = None) -> object:
+        """Double what the layers give."""
+        return 2 * super().call(x)
+
+
+def called_with_a_dictionary() -> keras.Model:
+    """A nested model whose inputs are named in a dictionary."""
+    z, a = keras.Input((None, 2), name="z"), keras.Input((None, 2), name="a")
+    inner = keras.Model([z, a], L.Subtract()([z, a]), name="inner")
+    inputs = keras.Input((None, 2))
+    return keras.Model(inputs, inner({"z": inputs, "a": L.ReLU()(inputs)}))
+
+
+def stateful_twice() -> keras.Model:
+    """A stateful layer whose second use starts from the state of its first."""
+    inputs, layer = keras.Input((None, 2), batch_size=1), L.GRU(2, return_sequences=True, stateful=True, name="g")
+    return keras.Model(inputs, layer(layer(inputs)))
+
+
+def quantized() -> keras.Model:
+    """A model with int8 weights."""
+    model = chain(L.Dense(3, name="d"), L.Dense(2))
+    model.quantize("int8")
+    return model
+
+
 def with_state() -> keras.Model:
     """A model that uses the state that a recurrent layer returns."""
     inputs = keras.Input((None, 2))
@@ -110,8 +162,28 @@ REFUSALS = {
     "inner convolution": (lambda: keras.Sequential([keras.Input((None, 8, 2)), L.TimeDistributed(L.Conv1D(1, 3), name="t")]),
                           ["'t'", "TimeDistributed(Conv1D)"]),
     "a state": (with_state, ["second"]),
-    "constants": (lambda: joined(lambda p: p[0] * 2.0, L.Identity()), ["constant", "Rescaling"]),
+    "constants": (lambda: joined(lambda p: p[0] * 2.0, L.Identity()), ["constant", "argument 1"]),
     "time side by side": (lambda: joined(L.Concatenate(axis=1, name="c"), L.Identity(), L.Identity()), ["'c'", "axis=-1"]),
+    "an initial state": (lambda: called(L.GRU(2, return_sequences=True, name="g"), initial_state=np.ones((1, 2), "f")),
+                         ["'g'", "initial_state", "constant"]),
+    "a mask array": (lambda: called(L.LSTM(2, return_sequences=True, name="l"), mask=np.ones((1, 9), bool)), ["'l'", "mask"]),
+    "an added constant": (lambda: called(L.Add(name="a"), np.ones((1, 1, 2), "f")), ["'a'", "constant"]),
+    "training at inference": (lambda: called(L.BatchNormalization(name="b"), training=True), ["'b'", "training"]),
+    "dropout at inference": (lambda: called(L.Dropout(0.5, name="d"), training=True), ["'d'", "training"]),
+    "a borrowed name": (lambda: chain(GaussianNoise(name="n"), L.Dense(1)), ["'n'", "model's own"]),
+    "a borrowed name inside": (lambda: called(L.TimeDistributed(GaussianNoise(name="n"))), ["'n'", "model's own"]),
+    "a borrowed cell": (lambda: chain(L.RNN(LSTMCell(2), return_sequences=True, name="r")), ["'r'", "cell"]),
+    "an own sequential": (lambda: OwnSequential([keras.Input((None, 2)), L.Dense(2)], name="s"), ["'s'", "code of its own"]),
+    "an own nested model": (lambda: chain(OwnSequential([keras.Input((None, 2)), L.Dense(2)], name="s")), ["'s'", "code"]),
+    "a dictionary": (called_with_a_dictionary, ["inner", "dictionary"]),
+    "int8": (quantized, ["'d'", "quantized"]),
+    "an operation": (lambda: joined(lambda p: keras.ops.average(p[0], axis=-1), L.Identity()), ["keras.ops"]),
+    "float16 in a join": (lambda: joined(L.Add(dtype="float16", name="a"), L.Identity(), L.Identity()), ["'a'", "float16"]),
+    "float16 at the input": (lambda: keras.Sequential([keras.Input((None, 2), dtype="float16"), L.Dense(1)]), ["float16"]),
+    "deprecated rms": (lambda: chain(L.LayerNormalization(rms_scaling=True, name="n")), ["'n'", "RMSNormalization"]),
+    "stateful twice": (stateful_twice, ["'g'", "stateful"]),
+    "a state as output": (lambda: keras.Model(*(lambda a: (a, L.GRU(3, return_sequences=True, return_state=True)(a)[1]))(
+        keras.Input((None, 2)))), ["state"]),
     "a dot": (lambda: joined(L.Dot(axes=2, name="d"), L.Identity(), L.Identity()), ["'d'"]),
 }  # fmt: skip
 
@@ -219,8 +291,8 @@ class _RunsCode:
         (np.array([_RunsCode()], object), "refused"),
         ({"kernel": KERNEL}, "holds a dict"),
         ([], "expected a list"),
-        ([KERNEL.astype(int)], "int64"),
-        ([KERNEL.astype(object)], "object"),
+        ([KERNEL.astype(int)], "'i8'"),
+        ([KERNEL.astype(object)], "'O8'"),
         (["text"], "a str"),
         ([KERNEL[0]], "three axes"),
         ([KERNEL, np.ones(5)], "bias"),
@@ -245,3 +317,22 @@ def test_damaged_pickles_are_refused(tmp_path: Path):
         path.write_bytes(data[:length])
         with pytest.raises(NetFileError, match=r"w\.pickle"):
             import_pickle(path)
+
+
+class _Forged:
+    """A pickle of a dtype whose flags were changed, so that bytes would be taken for pointers to objects."""
+
+    def __reduce__(self) -> tuple:
+        return np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0)
+
+
+def test_forged_dtypes_are_refused(tmp_path: Path):
+    """NumPy's own names cannot be used to build arrays of pointers: the reader hands out stand-ins."""
+    path = tmp_path / "w.pickle"
+    path.write_bytes(pickle.dumps([_Forged()]))
+    with pytest.raises(NetFileError, match="'O8'"):
+        import_pickle(path)
+    forged = pickle.dumps([KERNEL]).replace(b"_reconstruct", b"scalar\x00\x00\x00\x00\x00\x00")
+    path.write_bytes(forged)
+    with pytest.raises(NetFileError):
+        import_pickle(path)

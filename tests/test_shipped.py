@@ -12,7 +12,7 @@ from streamcnn.graph import store
 from streamcnn.importers.keras import import_keras
 from streamcnn.importers.pickle import import_pickle
 from streamcnn.training import lecture, robust
-from tests.contract import check_streaming_contract, tolerance
+from tests.contract import check_streaming_contract
 from tests.graphs import pieces
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -25,7 +25,7 @@ def test_a_shipped_net_gives_its_golden_output(name: str):
     graph, golden = store.load(name), safetensors.numpy.load_file(WEIGHTS / f"{name}.golden.safetensors")
     engine = Engine(graph, scale=graph.info.input_scale)
     got = np.concatenate([engine.process(block) for block in pieces(golden["input"], 5)])
-    np.testing.assert_allclose(got, golden["output"], rtol=0, atol=tolerance(golden["output"]))
+    np.testing.assert_allclose(got, golden["output"], rtol=0, atol=1e-5)
     assert store.identity(graph) in (WEIGHTS / f"{name}.md").read_text(encoding="utf-8")
 
 

@@ -96,6 +96,26 @@ def _rewritten(path: Path, change: object, **tensors: np.ndarray) -> None:
         (lambda d: d.update(input_shape=[2]), "has weights for 1 input channels, gets 2"),
         (lambda d: d["info"].update(labels=["a"]), "1 labels"),
         (lambda d: d["nodes"].pop(), "belongs to no layer"),
+        (lambda d: d["nodes"][0]["options"].update(dilation=2**40), "dilation is"),
+        (lambda d: d["nodes"][0]["options"].update(bias=[0]), "weights 'bias' stand among the options"),
+        (lambda d: d.update(input_shape=[-1, -1]), "input_shape is"),
+        (lambda d: d.update(input_shape=[]), "input_shape is"),
+        (
+            lambda d: d["nodes"].insert(0, {"name": "x", "kind": "Affine", "inputs": ["input"], "options": {}}),
+            "missing",
+        ),
+        (
+            lambda d: d["nodes"].insert(
+                0,
+                {
+                    "name": "x",
+                    "kind": "Normalize",
+                    "inputs": ["input"],
+                    "options": {"by": "layer", "width": 1, "epsilon": "a"},
+                },
+            ),
+            "epsilon is 'a'",
+        ),
         (lambda d: d["info"].update(colour="red"), "unknown entry 'colour'"),
         (lambda d: d["info"].update(threshold="0.6"), "cannot be read"),
         (lambda d: d["info"].update(target_lag=2.5), "cannot be read"),

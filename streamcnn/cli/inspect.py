@@ -32,7 +32,7 @@ def command(net: str, as_json: bool, plot: Path | None) -> None:
     graph = store.load(net)
     facts = _facts(graph)
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
+        click.echo(json.dumps(facts, indent=1, allow_nan=False))
     else:
         _print(facts)
     if plot is not None:
@@ -60,7 +60,7 @@ def _facts(graph: Graph) -> dict:
                 "name": node.name,
                 "kind": node.layer.kind,
                 "inputs": list(node.inputs),
-                "options": node.layer.options,
+                "options": store.plain(node.layer.options),
                 "shape": list(graph.shapes[node.name]),
                 "hop": float(timing.hop),
                 "first": float(timing.first),

@@ -67,7 +67,8 @@ def operation(
         case L.PReLU():
             row[T.OP], row[T.SCALE] = T.PRELU, weights.add(layer.slope)
         case L.Affine():
-            row[T.OP], row[T.SCALE], row[T.SHIFT] = T.AFFINE, weights.add(layer.scale), weights.add(layer.offset)
+            row[T.OP], row[T.CENTER] = T.AFFINE, weights.add(layer.center)
+            row[T.SCALE], row[T.SHIFT] = weights.add(layer.scale), weights.add(layer.offset)
         case L.Normalize():
             row[T.OP], row[T.BY], row[T.EPSILON] = T.NORMALIZE, _BY_NORMALIZE[layer.by], weights.add([layer.epsilon])
             row[T.SCALE], row[T.SHIFT] = weights.add(layer.scale), weights.add(layer.offset)

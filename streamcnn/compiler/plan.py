@@ -13,11 +13,13 @@ import numpy as np
 
 from streamcnn.compiler import tables as T
 from streamcnn.compiler.operations import Arena, operation
+from streamcnn.errors import GraphError
 from streamcnn.graph.graph import INPUT, Graph
 from streamcnn.graph.layer import size
 
 # Input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors.
 CHUNK = 256
+MAX_VALUES = 2**28  # of history: a GiB of float32
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def plan(graph: Graph, chunk: int) -> Plan:
     weights, links = Arena(np.float32), Arena(np.int64)
     number = {INPUT: 0} | {node.name: k + 1 for k, node in enumerate(graph.nodes)}
     nodes = np.zeros((len(graph.nodes), T.NODE_COLUMNS), np.int64)
+    _refuse_endless_history(graph)
     lines, bursts = _lines(graph, chunk)
     arena_size = int((lines[:, T.CAPACITY] * lines[:, T.CHANNELS]).sum())
     scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
@@ -64,6 +67,21 @@ def initial_counters(lines: np.ndarray) -> np.ndarray:
     counters = np.zeros((len(lines), T.COUNTER_COLUMNS), np.int64)
     counters[:, T.BASE] = -lines[:, T.HISTORY]
     return counters
+
+
+def _refuse_endless_history(graph: Graph) -> None:
+    """Raise GraphError where the windows reach so far back that no memory would hold what they see."""
+    values = 0
+    for node in graph.nodes:
+        rule = graph.rules[node.name]
+        reach = (abs(rule.oldest) + abs(rule.newest) + rule.wait + abs(rule.tail)) // rule.up
+        values += reach * sum(size(graph.shapes[name]) for name in node.inputs)
+    values += sum(size(shape) for shape in graph.shapes.values())
+    if values > MAX_VALUES:
+        raise GraphError(
+            f"net '{graph.info.name}' needs {values * 4 >> 20} MiB for what it must remember, more than {MAX_VALUES * 4 >> 20}",
+            "shorten its windows or its dilations",
+        )
 
 
 def _output_slack(graph: Graph) -> int:
@@ -98,7 +116,9 @@ def _lines(graph: Graph, chunk: int) -> tuple[np.ndarray, np.ndarray]:
     bursts, offset = np.zeros(len(now), np.int64), 0
     for name, k in number.items():
         line = lines[k]
-        at_end = int(np.max(whole[name] - now[name]))
+        at_end = max(
+            int(np.max(whole[name][1:] - now[name][1:])), int(whole[name][0])
+        )  # at the start nothing has run yet
         bursts[k] = max(int(np.max(later[name] - now[name])), int(first[name]), at_end, 1)
         line[T.CHANNELS] = size(graph.shapes[name])
         room = max(4 * chunk, 2 * bursts[k], line[T.HISTORY], at_end + line[T.TAIL])

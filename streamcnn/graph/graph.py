@@ -17,7 +17,7 @@ from os import PathLike
 import numpy as np
 
 from streamcnn.errors import GraphError
-from streamcnn.graph.layer import Layer, Shape, size
+from streamcnn.graph.layer import Layer, Shape, checked_shape, size
 from streamcnn.graph.timing import FrameRule, Timing, joined
 
 MAX_RATE = 10_000_000  # Hz
@@ -96,8 +96,7 @@ class Graph:
         """Check names, shapes and times."""
         if not self.nodes:
             raise GraphError("a graph needs at least one layer")
-        if size(self.input_shape) < 1:
-            raise GraphError(f"input frames have the shape {self.input_shape}, expected at least one value")
+        object.__setattr__(self, "input_shape", checked_shape(self.input_shape, "input_shape"))
         known = {INPUT}
         for node in self.nodes:
             if node.name in known:
@@ -154,20 +153,7 @@ class Graph:
     @cached_property
     def period(self) -> int:
         """The input frames after which everything repeats: the least common multiple of all hops."""
-        hops, period = {INPUT: Fraction(1)}, 1
-        for node in self.nodes:
-            rule = node.layer.rule(LONG)
-            hops[node.name] = hops[node.inputs[0]] * rule.down / rule.up
-            different = {str(hops[name]) for name in node.inputs}
-            if len(different) > 1:
-                raise GraphError(
-                    f"node '{node.name}' joins paths of different hop ({', '.join(sorted(different))} input frames a frame)",
-                    "give its paths the same total stride",
-                )
-            period = lcm(period, hops[node.name].numerator)
-        if period > MAX_PERIOD:
-            raise GraphError(f"the strides multiply to {period} input frames, more than {MAX_PERIOD}")
-        return period
+        return total_period(self.nodes)
 
     @cached_property
     def rules(self) -> dict[str, FrameRule]:
@@ -265,3 +251,35 @@ class Graph:
     def output_frames(self, input_frames: int) -> int:
         """Return how many output frames a whole signal of `input_frames` has, after `flush`."""
         return int(self.totals(input_frames)[self.output_name])
+
+
+def total_period(nodes: Sequence[Node]) -> int:
+    """Return the input frames after which everything that nodes do repeats: the least common multiple of all hops.
+
+    Raises GraphError where paths of different hop are joined, or where the period is beyond reason.
+    """
+    hops, period = {INPUT: Fraction(1)}, 1
+    for node in nodes:
+        rule = node.layer.rule(LONG)
+        hops[node.name] = hops[node.inputs[0]] * rule.down / rule.up
+        different = {str(hops[name]) for name in node.inputs}
+        if len(different) > 1:
+            raise GraphError(
+                f"node '{node.name}' joins paths of different hop ({', '.join(sorted(different))} input frames a frame)",
+                "give its paths the same total stride",
+            )
+        period = lcm(period, hops[node.name].numerator)
+        if period > MAX_PERIOD:
+            raise GraphError(f"node '{node.name}': the strides multiply to more than {MAX_PERIOD} input frames")
+    return period
+
+
+def reached(nodes: Sequence[Node], output: str) -> tuple[Node, ...]:
+    """Return the nodes that `output` depends on, in their order, with `output` itself as the last one."""
+    by_name, needed, waiting = {node.name: node for node in nodes}, set(), [output]
+    while waiting:
+        name = waiting.pop()
+        if name != INPUT and name not in needed:
+            needed.add(name)
+            waiting.extend(by_name[name].inputs)
+    return (*(node for node in nodes if node.name in needed and node.name != output), by_name[output])

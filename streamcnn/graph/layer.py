@@ -15,6 +15,7 @@ from streamcnn.graph.functions import is_known
 from streamcnn.graph.timing import FrameRule
 
 Shape = tuple[int, ...]
+MAX_FRAMES = 2**28  # of a window, an edge, or a frame's values: beyond it no memory suffices
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,10 +62,12 @@ class Layer:
 
     # What subclasses check themselves with
 
-    def _freeze(self, name: str, ndim: int) -> None:
+    def _freeze(self, name: str, ndim: int, *, optional: bool = False) -> None:
         """Replace a weight field by a read-only float32 copy; raises GraphError for wrong shapes and values."""
         value = getattr(self, name)
         if value is None:
+            if not optional:
+                raise GraphError(f"{self.kind}: {name} is missing")
             return
         array = np.array(value, dtype=np.float32, order="C")
         if array.ndim != ndim:
@@ -93,8 +96,11 @@ class Layer:
 
     def _check_whole(self, name: str, least: int) -> None:
         value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise GraphError(f"{self.kind}: {name} is {value!r}, expected a whole number from {least} on")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_FRAMES:
+            raise GraphError(f"{self.kind}: {name} is {value!r}, expected a whole number from {least} to {MAX_FRAMES}")
+
+    def _check_frame_shape(self, name: str = "shape") -> None:
+        object.__setattr__(self, name, checked_shape(getattr(self, name), f"{self.kind}: {name}"))
 
     def _channels(self, shape: Shape, wanted: int | None = None) -> int:
         """Return the channels of frames that must be of one axis, and of so many channels."""
@@ -103,6 +109,18 @@ class Layer:
         if wanted is not None and shape[0] != wanted:
             raise GraphError(f"{self.kind}: has weights for {wanted} input channels, gets {shape[0]}")
         return shape[0]
+
+
+def checked_shape(shape: object, what: str) -> Shape:
+    """Return a frame's shape as a tuple of whole numbers; raises GraphError, naming `what`, where it is none."""
+    if (
+        not isinstance(shape, (tuple, list))
+        or not shape
+        or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in shape)
+        or prod(shape) > MAX_FRAMES
+    ):
+        raise GraphError(f"{what} is {shape!r}, expected axes of at least 1 with at most {MAX_FRAMES} values together")
+    return tuple(shape)
 
 
 def size(shape: Shape) -> int:

@@ -30,7 +30,7 @@ class Conv1D(Layer):
     def __post_init__(self):
         """Freeze and check the weights."""
         self._freeze("kernel", 3)
-        self._freeze("bias", 1)
+        self._freeze("bias", 1, optional=True)
         self._check_choice("padding", ("causal", "valid", "same"))
         self._check_function()
         for name in ("stride", "dilation", "groups"):
@@ -80,12 +80,18 @@ class Conv1DTranspose(Layer):
     def __post_init__(self):
         """Freeze and check the weights."""
         self._freeze("kernel", 3)
-        self._freeze("bias", 1)
+        self._freeze("bias", 1, optional=True)
         self._check_choice("padding", ("valid", "same"))
         self._check_function()
         for name in ("stride", "dilation"):
             self._check_whole(name, 1)
         self._check_shape("bias", (self.kernel.shape[1],))
+        if self.extra_frames is not None:
+            least = 1 - self.stride
+            if not isinstance(self.extra_frames, int) or not least <= self.extra_frames <= self.span + self.stride:
+                raise GraphError(
+                    f"Conv1DTranspose: extra_frames is {self.extra_frames!r}, which no output_padding makes"
+                )
 
     @property
     def span(self) -> int:
@@ -107,7 +113,9 @@ class Conv1DTranspose(Layer):
     def rule(self, frames: int) -> FrameRule:  # noqa: ARG002
         """Return which input frames each output frame reads."""
         oldest = self.crop - self.span + self.stride
-        return FrameRule(self.stride, 1, oldest=min(oldest, self.crop), newest=self.crop, tail=self.tail)
+        # Where the output is shorter than its last windows, a frame must wait until it is known not to be cut off.
+        wait = max(0, -self.tail - self.crop)
+        return FrameRule(self.stride, 1, min(oldest, self.crop), self.crop, wait=wait, tail=self.tail)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return (filters,)."""
@@ -127,7 +135,7 @@ class Dense(Layer):
     def __post_init__(self):
         """Freeze and check the weights."""
         self._freeze("kernel", 2)
-        self._freeze("bias", 1)
+        self._freeze("bias", 1, optional=True)
         self._check_function()
         self._check_shape("bias", (self.kernel.shape[1],))
 

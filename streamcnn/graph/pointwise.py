@@ -14,7 +14,7 @@ from streamcnn.graph.layer import Layer, Shape, size
 class Activation(Layer):
     """A function of each value by itself, or, for softmax and its kin, of the last axis of each frame.
 
-    `parameters`: the function's, in the order of `functions.POINTWISE`; empty for its defaults.
+    `settings`: the function's parameters, in the order of `functions.POINTWISE`; empty for its defaults.
     """
 
     kind: ClassVar[str] = "Activation"
@@ -68,7 +68,9 @@ class PReLU(Layer):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Affine(Layer):
-    """x * scale + offset, both (values of a frame,): batch normalization at inference, Normalization, Rescaling.
+    """(x - center) * scale + offset, all (values of a frame,): batch normalization at inference, Normalization, Rescaling.
+
+    The center, where there is one, is subtracted first: folded into the offset, large means would cost the small digits.
 
     It stays a step of its own: folding it into a following padded convolution would be wrong at the edges.
     """
@@ -76,16 +78,19 @@ class Affine(Layer):
     kind: ClassVar[str] = "Affine"
     scale: np.ndarray
     offset: np.ndarray
+    center: np.ndarray | None = None
 
     def __post_init__(self):
         """Freeze scale and offset."""
         self._freeze("scale", 1)
         self._freeze("offset", 1)
+        self._freeze("center", 1, optional=True)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the input's shape."""
         self._check_shape("scale", (size(shapes[0]),))
         self._check_shape("offset", (size(shapes[0]),))
+        self._check_shape("center", (size(shapes[0]),))
         return shapes[0]
 
 
@@ -108,8 +113,10 @@ class Normalize(Layer):
         """Freeze scale and offset."""
         self._check_choice("by", ("layer", "rms", "unit"))
         self._check_whole("width", 1)
+        if not isinstance(self.epsilon, (int, float)) or not 0 <= self.epsilon < float("inf"):
+            raise GraphError(f"Normalize: epsilon is {self.epsilon!r}, expected a number from 0 on")
         for name in ("scale", "offset"):
-            self._freeze(name, 1)
+            self._freeze(name, 1, optional=True)
             self._check_shape(name, (self.width,))
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -133,7 +140,7 @@ class Select(Layer):
     def __post_init__(self):
         """Check the indices."""
         object.__setattr__(self, "indices", tuple(int(i) for i in self.indices))
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        self._check_frame_shape()
         if len(self.indices) != size(self.shape) or not self.indices:
             raise GraphError(f"Select: {len(self.indices)} indices for frames of the shape {self.shape}")
 

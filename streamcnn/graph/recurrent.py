@@ -27,7 +27,7 @@ class _Recurrent(Layer):
         """Freeze and check the weights."""
         self._freeze("kernel", 2)
         self._freeze("recurrent_kernel", 2)
-        self._freeze("bias", len(self._bias_shape))
+        self._freeze("bias", len(self._bias_shape), optional=True)
         self._check_shape("kernel", (self.kernel.shape[0], self.gates * self.units))
         self._check_shape("recurrent_kernel", (self.units, self.gates * self.units))
         self._check_shape("bias", self._bias_shape)

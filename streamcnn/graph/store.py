@@ -106,7 +106,7 @@ def identity(graph: Graph) -> str:
 def _serialized(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
     tensors = {f"{node.name}/{name}": w for node in graph.nodes for name, w in node.layer.weights.items()}
     nodes = [
-        {"name": node.name, "kind": node.layer.kind, "inputs": node.inputs, "options": _plain(node.layer.options)}
+        {"name": node.name, "kind": node.layer.kind, "inputs": node.inputs, "options": plain(node.layer.options)}
         for node in graph.nodes
     ]
     document = {
@@ -118,8 +118,8 @@ def _serialized(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
     return json.dumps(document, sort_keys=True, allow_nan=False), tensors
 
 
-def _plain(options: dict[str, object]) -> dict[str, object]:
-    """Return options as JSON has them: no limit, an infinite number in a record, is the word "inf"."""
+def plain(options: dict[str, object]) -> dict[str, object]:
+    """Return a record's options as JSON has them: no limit, an infinite number in a record, is the word "inf"."""
     return {
         name: tuple("inf" if v == math.inf else v for v in value) if isinstance(value, tuple) else value
         for name, value in options.items()
@@ -158,6 +158,9 @@ def _graph(document: _Document, tensors: dict[str, np.ndarray]) -> Graph:
         if kind is None:
             raise NetFileError(f"node '{entry.name}' is of the unknown kind '{entry.kind}'", "update streamcnn")
         names = {f.name for f in fields(kind)}
+        misplaced = {f.name for f in fields(kind) if "ndarray" in str(f.type)} & entry.options.keys()
+        if misplaced:
+            raise NetFileError(f"node '{entry.name}': weights '{min(misplaced)}' stand among the options")
         weights = {n: t for n in names if (t := tensors.pop(f"{entry.name}/{n}", None)) is not None}
         options = {name: tuple(value) if isinstance(value, list) else value for name, value in entry.options.items()}
         try:

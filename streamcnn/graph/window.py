@@ -100,7 +100,7 @@ class Stack(Layer):
     def __post_init__(self):
         """Check the numbers."""
         self._check_whole("frames", 1)
-        object.__setattr__(self, "shape", tuple(self.shape))
+        self._check_frame_shape()
 
     def rule(self, frames: int) -> FrameRule:  # noqa: ARG002
         """Return which input frames each output frame reads."""
@@ -124,7 +124,7 @@ class Unstack(Layer):
     def __post_init__(self):
         """Check the numbers."""
         self._check_whole("frames", 1)
-        object.__setattr__(self, "shape", tuple(self.shape))
+        self._check_frame_shape()
 
     def rule(self, frames: int) -> FrameRule:  # noqa: ARG002
         """Return which input frames each output frame reads."""

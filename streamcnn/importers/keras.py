@@ -8,7 +8,6 @@ place where they are called, and a layer that is used twice becomes two nodes th
 import os
 import re
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +15,18 @@ import numpy as np
 
 from streamcnn.errors import GraphError, MissingPartError, NetFileError, UnsupportedLayerError
 from streamcnn.graph import layers as L
-from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node
+from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node, reached, total_period
 from streamcnn.graph.layer import Shape, size
-from streamcnn.importers.keras_records import JOINS, MERGES, Context, records
+from streamcnn.importers.keras_records import JOINS, MERGES, Context, check_layer, records
 from streamcnn.importers.keras_refusals import VANISHING
 from streamcnn.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import keras as keras_types
 
+# Operations of keras.ops that mean just what the layers of their names mean, as `a + b` makes them.
+OPERATIONS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
+OUTPUT = ""  # the key of a model's whole output among its tensors
 MAX_UNPACKED_BYTES = 2**31
 
 
@@ -92,27 +94,26 @@ def keras_tensors(model: "keras_types.Model", signal: np.ndarray) -> dict[str, n
     """Return what Keras computes for a whole signal (frames, values of a frame): each tensor of the model itself.
 
     The keys are the names of the graph's nodes that `import_keras` makes for them; those inside nested models are not among
-    them. The values are (frames, values of a frame).
+    them; the model's outputs, side by side, stand under `OUTPUT`. The values are (frames, values of a frame).
     """
     functional, walk = _functional(model), _Walk()
     graph = walk.graph(functional, NetInfo())
     made = {walk.name_of(t): t for uses in functional._nodes_by_depth.values() for use in uses for t in use.outputs
             if walk.name_of(t) is not None}  # fmt: skip
     tensors = {node.name: made[node.name] for node in graph.nodes if node.name in made}
-    probe = keras_module().Model(functional.inputs, list(tensors.values()))
+    probe = keras_module().Model(functional.inputs, [*tensors.values(), *functional.outputs])
     widths = np.cumsum([size(tuple(t.shape[2:])) for t in functional.inputs])[:-1]
     inputs = [
         part.reshape(1, len(signal), *t.shape[2:]).astype(np.float32)
         for part, t in zip(np.split(signal, widths, axis=1), functional.inputs, strict=True)
     ]
-    values = probe(inputs, training=False)
-    values = values if isinstance(values, (list, tuple)) else [values]
-    arrays = {
-        name: np.asarray(value)[0].reshape(np.shape(value)[1], -1) for name, value in zip(tensors, values, strict=True)
-    }
-    if graph.output_name not in arrays:  # several outputs stand side by side
-        arrays[graph.output_name] = np.concatenate([arrays[name] for name in graph.nodes[-1].inputs], axis=1)
-    return arrays
+    for layer in probe.layers:
+        if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
+            layer.reset_state()
+    values = [np.asarray(value)[0] for value in probe(inputs, training=False)]
+    arrays = [value.reshape(len(value), -1) for value in values]
+    outputs = arrays[len(tensors) :]
+    return {**dict(zip(tensors, arrays, strict=False)), OUTPUT: np.concatenate(outputs, axis=1)}
 
 
 def fixed_length(model: "keras_types.Model") -> int | None:
@@ -121,11 +122,13 @@ def fixed_length(model: "keras_types.Model") -> int | None:
 
 
 def _functional(model: object) -> object:
+    """Return the graph of layers behind a model; refuses models whose computation is code of their own."""
+    call = getattr(type(model).call, "__module__", "")
     functional = getattr(model, "_functional", None) or model
-    if not hasattr(functional, "_nodes_by_depth"):
+    if not hasattr(functional, "_nodes_by_depth") or not call.startswith("keras."):
         raise UnsupportedLayerError(
             model.name,
-            f"a {type(model).__name__} model has no graph of layers to read",
+            f"a {type(model).__name__} model has no graph of layers to read, or code of its own around it",
             "build it with keras.Sequential or the functional API, with an Input of its shape",
         )
     return functional
@@ -150,6 +153,25 @@ def _builtin_name(keras: object, function: object) -> str | None:
         return None
 
 
+def _check_arguments(name: str, use: object) -> None:
+    """Refuse a call with anything but tensors of the model: masks, initial states, constants, training=True.
+
+    They change what is computed and stand nowhere among the layers.
+    """
+    arguments = use.arguments
+    places = {f"argument {k}": value for k, value in enumerate(arguments.args)} | arguments.kwargs
+    for place, value in places.items():
+        if isinstance(value, dict):
+            raise UnsupportedLayerError(
+                name, "it is called with a dictionary of tensors", "call it with a list of them"
+            )
+        for leaf in value if isinstance(value, (list, tuple)) else [value]:
+            if leaf is not None and leaf is not False and not hasattr(leaf, "_keras_history"):
+                raise UnsupportedLayerError(
+                    name, f"it is called with {place} = {str(leaf)[:60]!r}, a constant", "express it with a layer"
+                )
+
+
 class _Walk:
     """One pass over a functional model and the models in it."""
 
@@ -158,19 +180,21 @@ class _Walk:
         self._builtin = lambda function: _builtin_name(keras, function)
         self._names: dict[int, str] = {}  # id of a Keras tensor -> node that makes it
         self._nodes: dict[str, Node] = {}
+        self._stateful: set[int] = set()
 
     def graph(self, model: object, info: NetInfo) -> Graph:
         """Return the graph of a model."""
         shape, frames = self._inputs(model.inputs)
         self._visit_all(model, "")
-        outputs = [self._names[id(tensor)] for tensor in model.outputs]
+        outputs = [self._source(tensor, model) for tensor in model.outputs]
         if len(outputs) > 1:
             outputs = [self._add("outputs", L.Concatenate(), tuple(outputs))]
         if outputs == [INPUT]:
             raise GraphError(f"model '{model.name}' has no layer that computes anything")
-        graph = Graph(tuple(self._reached(outputs[0])), shape, info=info)
+        nodes = reached(list(self._nodes.values()), outputs[0])
         # A model of a fixed length pads for that length; one of any length is taken to get multiples of its strides.
-        return graph if frames is None else replace(graph, length_class=frames % graph.period)
+        length_class = 0 if frames is None else frames % total_period(nodes)
+        return Graph(nodes, shape, length_class, info)
 
     def name_of(self, tensor: object) -> str | None:
         """Return the node that makes a tensor of the model itself, None for others and for the model's input."""
@@ -189,6 +213,8 @@ class _Walk:
                 )
             if len(rest) == 1 and rest[0] is None:
                 raise UnsupportedLayerError(tensor.name, "an input without channels", "use Input((None, 1))")
+            if tensor.dtype not in ("float32", "float64"):
+                raise UnsupportedLayerError(tensor.name, f"an input of {tensor.dtype}", "use an Input of float32")
             lengths.add(rest[0])
             shapes.append(tuple(rest[1:]))
         if len(lengths) > 1:
@@ -217,10 +243,12 @@ class _Walk:
             return
         inputs = tuple(self._source(tensor, operation) for tensor in use.input_tensors)
         name = prefix + operation.name
+        _check_arguments(name, use)
         if hasattr(operation, "_nodes_by_depth") or getattr(operation, "_functional", None) is not None:
             self._visit_nested(_functional(operation), inputs, use, f"{name}/")
             return
-        if kind in JOINS and type(operation).__module__.startswith("keras."):
+        self._check_operation(name, operation)
+        if kind in JOINS:
             made = self._join(operation, kind, name, inputs, [tensor.shape for tensor in use.input_tensors])
         elif len(inputs) != 1:
             raise UnsupportedLayerError(
@@ -232,12 +260,25 @@ class _Walk:
             made = self._chain(operation, name, inputs[0], use.input_tensors[0].shape)
         self._names[id(use.outputs[0])] = made
 
+    def _check_operation(self, name: str, operation: object) -> None:
+        check_layer(operation)
+        is_layer = hasattr(operation, "compute_dtype")
+        if not is_layer and type(operation).__name__ not in OPERATIONS:
+            raise UnsupportedLayerError(
+                name, f"keras.ops.{type(operation).__name__.lower()} is not a layer", "use the layer of that meaning"
+            )
+        if getattr(operation, "stateful", False) and id(operation) in self._stateful:
+            raise UnsupportedLayerError(
+                name, "a stateful layer is used twice, the second use going on from the first", "use two layers"
+            )
+        self._stateful.add(id(operation))
+
     def _visit_nested(self, model: object, inputs: tuple[str, ...], use: object, prefix: str) -> None:
         """Walk a model that is called inside another one, its inputs being nodes of that one."""
         outer = self._names
         self._names = {id(tensor): source for tensor, source in zip(model.inputs, inputs, strict=True)}
         self._visit_all(model, prefix)
-        made = [self._names[id(tensor)] for tensor in model.outputs]
+        made = [self._source(tensor, model) for tensor in model.outputs]
         self._names = outer
         self._names.update({id(tensor): source for tensor, source in zip(use.outputs, made, strict=True)})
 
@@ -288,13 +329,3 @@ class _Walk:
             unique, number = f"{name}_{number}", number + 1
         self._nodes[unique] = Node(unique, layer, inputs)
         return unique
-
-    def _reached(self, output: str) -> list[Node]:
-        """Return the nodes that the output depends on, in their order, the output last."""
-        needed, waiting = set(), [output]
-        while waiting:
-            name = waiting.pop()
-            if name != INPUT and name not in needed:
-                needed.add(name)
-                waiting.extend(self._nodes[name].inputs)
-        return [node for name, node in self._nodes.items() if name in needed and name != output] + [self._nodes[output]]

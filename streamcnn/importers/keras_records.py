@@ -16,15 +16,20 @@ from streamcnn.graph.functions import is_known
 from streamcnn.graph.layer import Shape, size
 from streamcnn.importers.keras_refusals import CLIP_ONLY, CLIP_REMEDY, REFUSED, UNKNOWN, VANISHING, remedy
 
+UNIT_EPSILON = 1e-24  # Keras keeps the norm itself from falling below 1e-12
 TIME = 1  # the axis of time in a Keras tensor
 
 
 class Context(NamedTuple):
-    """Where a layer stands: the length of its input in frames (None: any), the shape of a frame, and Keras' functions."""
+    """Where a layer stands: the length of its input in frames (None: any), the shape of a frame, and Keras' functions.
+
+    `leading`: the axes before a frame's own: batch and time, or, inside TimeDistributed, batch alone.
+    """
 
     frames: int | None
     shape: Shape
     builtin: Callable[[object], str | None]  # the name of one of Keras' own activation functions, None for any other
+    leading: int = 2
 
 
 Chain = list[tuple[str, L.Layer]]  # records one after the other, each with a suffix for its name
@@ -36,15 +41,11 @@ def records(layer: object, context: Context) -> Chain:
     Raises UnsupportedLayerError for what does not stream exactly, GraphError for weights that do not fit.
     """
     kind = type(layer).__name__
-    if not type(layer).__module__.startswith("keras."):
-        raise UnsupportedLayerError(
-            layer.name, f"{kind} is a class of the model's own", "express it with Keras' own layers"
-        )
+    check_layer(layer)
     if kind in CLIP_ONLY:
         raise UnsupportedLayerError(layer.name, f"{kind} {CLIP_ONLY[kind]}", CLIP_REMEDY)
     if kind not in RECORDS:
         raise UnsupportedLayerError(layer.name, f"{kind} {REFUSED.get(kind, UNKNOWN)}", remedy(kind))
-    _check_policy(layer)
     if not context.shape and kind != "Reshape":
         raise UnsupportedLayerError(
             layer.name, f"{kind} sees the whole signal as one vector", "begin the model with Input((None, channels))"
@@ -53,6 +54,12 @@ def records(layer: object, context: Context) -> Chain:
         return RECORDS[kind](layer, context)
     except GraphError as error:
         raise GraphError(f"layer '{layer.name}': {error.message}", error.remedy) from None
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        raise UnsupportedLayerError(
+            layer.name,
+            f"{kind} has options that this version does not know ({error})",
+            "use plainer ones, or another version of Keras",
+        ) from error
 
 
 def array(variable: object) -> np.ndarray | None:
@@ -62,9 +69,23 @@ def array(variable: object) -> np.ndarray | None:
     return np.array(variable.numpy() if hasattr(variable, "numpy") else variable)
 
 
-def _check_policy(layer: object) -> None:
+def is_of_keras(thing: object) -> bool:
+    """Whether a layer, cell or operation is Keras' own, and not one of the model's own under the same name."""
+    return type(thing).__module__.startswith(("keras.src.", "keras.layers", "tf_keras."))
+
+
+def check_layer(layer: object) -> None:
+    """Raise UnsupportedLayerError for layers of the model's own, and for other numbers than float32 and float64."""
+    if not is_of_keras(layer):
+        raise UnsupportedLayerError(
+            layer.name, f"{type(layer).__name__} is a class of the model's own", "express it with Keras' own layers"
+        )
     if getattr(layer, "data_format", None) == "channels_first":
         raise UnsupportedLayerError(layer.name, "data_format is 'channels_first'", "train it with 'channels_last'")
+    if getattr(layer, "quantization_mode", None) is not None:
+        raise UnsupportedLayerError(
+            layer.name, f"it is quantized ({layer.quantization_mode})", "convert the model as it was before"
+        )
     dtype = getattr(layer, "compute_dtype", "float32")
     if dtype not in ("float32", "float64"):
         raise UnsupportedLayerError(
@@ -185,17 +206,18 @@ def _dense(layer: object, context: Context) -> Chain:
 def _time_distributed(layer: object, context: Context) -> Chain:
     inner = layer.layer
     kind = type(inner).__name__
+    check_layer(inner)
     if kind == "Flatten":
         return _one(_reframed(context.shape, (size(context.shape),)))
     if kind == "Reshape":
-        return _one(_reframed(context.shape, _resolved(inner.target_shape, size(context.shape))))
+        return _one(_reframed(context.shape, _resolved(tuple(int(n) for n in inner.target_shape), size(context.shape))))
     if kind in VANISHING:
         return []
     if kind not in _FRAME_WISE:
         raise UnsupportedLayerError(
             layer.name, f"TimeDistributed({kind}) works inside each frame", f"wrap one of {', '.join(_FRAME_WISE)}"
         )
-    return records(inner, context)
+    return records(inner, context._replace(leading=1))
 
 
 def _pooling(by: str) -> Callable[[object, Context], Chain]:
@@ -218,8 +240,15 @@ def _cropping(layer: object, _context: Context) -> Chain:
 
 def _affine(scale: np.ndarray, offset: np.ndarray, shape: Shape) -> Chain:
     """Return x*scale + offset, both broadcast to a frame of this shape."""
-    spread = [np.broadcast_to(np.asarray(v, np.float64), shape).ravel() for v in (scale, offset)]
-    return _one(L.Affine(scale=spread[0], offset=spread[1]))
+    return _one(L.Affine(scale=_spread(scale, shape), offset=_spread(offset, shape)))
+
+
+def _spread(values: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return values broadcast to a frame of this shape, flat; axes of length 1 before a frame's own may be there."""
+    values = np.asarray(values, np.float64)
+    while values.ndim > len(shape) and values.shape[0] == 1:
+        values = values[0]
+    return np.broadcast_to(values, shape).ravel()
 
 
 def _batch_normalization(layer: object, context: Context) -> Chain:
@@ -234,15 +263,15 @@ def _batch_normalization(layer: object, context: Context) -> Chain:
 
 
 def _normalization(layer: object, context: Context) -> Chain:
-    rank = 2 + len(context.shape)
-    if any(axis % rank <= TIME for axis in layer.axis):
+    rank = context.leading + len(context.shape)
+    if any(axis % rank < context.leading for axis in layer.axis):
         raise UnsupportedLayerError(layer.name, "it normalizes along time", "adapt it with axis=-1")
     mean, variance = (np.asarray(array(v), np.float64) for v in (layer.mean, layer.variance))
-    mean, variance = (v[0, 0] if v.ndim == rank else v for v in (mean, variance))
     deviation = np.maximum(np.sqrt(variance), 1e-7)  # keras.config.epsilon(), as Keras divides
     if getattr(layer, "invert", False):
         return _affine(deviation, mean, context.shape)
-    return _affine(1 / deviation, -mean / deviation, context.shape)
+    scale, center = _spread(1 / deviation, context.shape), _spread(mean, context.shape)
+    return _one(L.Affine(scale=scale, offset=np.zeros(len(scale)), center=center))
 
 
 def _rescaling(layer: object, context: Context) -> Chain:
@@ -250,10 +279,13 @@ def _rescaling(layer: object, context: Context) -> Chain:
 
 
 def _layer_normalization(layer: object, context: Context) -> Chain:
+    if getattr(layer, "rms_scaling", False):
+        raise UnsupportedLayerError(
+            layer.name, "rms_scaling is deprecated, and divides by the variance about the mean", "use RMSNormalization"
+        )
     width = _trailing_width(layer, layer.axis, context)
-    by = "rms" if getattr(layer, "rms_scaling", False) else "layer"
     gamma, beta = array(getattr(layer, "gamma", None)), array(getattr(layer, "beta", None))
-    return _one(_normalize(by, width, layer.epsilon, gamma, beta))
+    return _one(_normalize("layer", width, layer.epsilon, gamma, beta))
 
 
 def _rms_normalization(layer: object, context: Context) -> Chain:
@@ -262,7 +294,7 @@ def _rms_normalization(layer: object, context: Context) -> Chain:
 
 
 def _unit_normalization(layer: object, context: Context) -> Chain:
-    return _one(_normalize("unit", _trailing_width(layer, layer.axis, context), 1e-12, None, None))
+    return _one(_normalize("unit", _trailing_width(layer, layer.axis, context), UNIT_EPSILON, None, None))
 
 
 def _normalize(by: str, width: int, epsilon: float, scale: np.ndarray | None, offset: np.ndarray | None) -> L.Normalize:
@@ -271,19 +303,19 @@ def _normalize(by: str, width: int, epsilon: float, scale: np.ndarray | None, of
 
 
 def _need_last_axis(layer: object, axis: int, context: Context) -> None:
-    if axis not in (-1, 1 + len(context.shape)):
-        where = "time" if axis == TIME else f"axis {axis}"
+    if axis not in (-1, context.leading + len(context.shape) - 1):
+        where = "time" if axis == TIME and context.leading > TIME else f"axis {axis}"
         raise UnsupportedLayerError(layer.name, f"it works along {where}", "use axis=-1")
 
 
 def _trailing_width(layer: object, axis: int | list[int], context: Context) -> int:
     """Return how many values lie along the given axes, which must be the last ones of a frame."""
-    rank = 2 + len(context.shape)
+    rank = context.leading + len(context.shape)
     axes = sorted(a % rank for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
-    if axes != list(range(rank - len(axes), rank)) or axes[0] <= TIME:
-        along = "time, which needs the whole signal" if TIME in axes else f"the axes {axes}"
+    if axes != list(range(rank - len(axes), rank)) or axes[0] < context.leading:
+        along = "time, which needs the whole signal" if TIME in axes and context.leading > TIME else f"the axes {axes}"
         raise UnsupportedLayerError(layer.name, f"it normalizes along {along}", "use axis=-1")
-    return size(context.shape[axes[0] - 2 :])
+    return size(context.shape[axes[0] - context.leading :])
 
 
 def _recurrent(layer: object, context: Context) -> Chain:
@@ -293,9 +325,9 @@ def _recurrent(layer: object, context: Context) -> Chain:
         raise UnsupportedLayerError(layer.name, "it runs backwards from the signal's end", "train it forwards")
     cell = layer.cell
     cells = cell.cells if type(cell).__name__ == "StackedRNNCells" else [cell]
-    made = [_CELLS[type(c).__name__](layer, c, context) if type(c).__name__ in _CELLS else None for c in cells]
-    if None in made:
+    if not all(is_of_keras(cell) and type(cell).__name__ in _CELLS for cell in cells):
         raise UnsupportedLayerError(layer.name, "its cell is not one of Keras' own", "use GRU, LSTM or SimpleRNN")
+    made = [_CELLS[type(cell).__name__](layer, cell, context) for cell in cells]
     return _one(made[0]) if len(made) == 1 else [(f"/{k}", record) for k, record in enumerate(made)]
 
 
@@ -359,7 +391,7 @@ def _resolved(target: Shape, values: int) -> Shape:
 
 def _reshape(layer: object, context: Context) -> Chain:
     """Keep time as the first axis; what it loses or gains must be whole frames."""
-    target, values = tuple(layer.target_shape), size(context.shape)
+    target, values = tuple(int(n) for n in layer.target_shape), size(context.shape)
     frames, shape = target[0], target[1:]
     if context.frames is not None:
         frames, *shape = _resolved(target, context.frames * values)

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamcnn.errors import GraphError, NetFileError, UnsupportedLayerError
 from streamcnn.graph import layers as L
-from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node
+from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node, reached
 from streamcnn.importers.text import read_json
 
 _ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "Sigmoid": "sigmoid", "Hardtanh": "hard_tanh", "SiLU": "silu",
@@ -44,7 +44,7 @@ def import_nam(path: str | PathLike[str], info: NetInfo | None = None) -> Graph:
         return Graph(tuple(nodes), info=info).with_info(prewarm=True, rate=info.rate or rate)
     except GraphError as error:
         raise NetFileError(f"{path}: {error.message}", error.remedy) from error
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError) as error:
         raise NetFileError(f"{path}: a damaged NAM model: {error!r}") from error
 
 
@@ -117,6 +117,8 @@ def _wavenet(config: dict, weights: _Weights) -> list[Node]:
         nodes.append(Node(name, layer, inputs))
         return name
 
+    if not config["layers"]:
+        raise GraphError("has no layers")
     x, head = INPUT, None
     for a, array in enumerate(config["layers"]):
         width, conditions, gated = int(array["channels"]), int(array["condition_size"]), bool(array["gated"])
@@ -144,8 +146,7 @@ def _wavenet(config: dict, weights: _Weights) -> list[Node]:
         head = add(f"array{a}/head", L.Dense(kernel=kernel, bias=bias), head)
     scale = np.repeat(weights.take(1), outputs)
     add("scale", L.Affine(scale=scale, offset=np.zeros(outputs)), head)
-    needed = _needed(nodes)
-    return [node for node in nodes if node.name in needed]
+    return list(reached(nodes, "scale"))  # the last residual of all feeds nothing
 
 
 def _gate(add: object, name: str, z: str, activation: str, width: int) -> str:
@@ -154,14 +155,3 @@ def _gate(add: object, name: str, z: str, activation: str, width: int) -> str:
     value = add(f"{name}/activation", _function(activation), first)
     gate = add(f"{name}/gate", L.Activation(activation="sigmoid"), second)
     return add(f"{name}/gated", L.Merge(by="multiply"), value, gate)
-
-
-def _needed(nodes: list[Node]) -> set[str]:
-    """Return the names of the nodes that the last one depends on: the last residual of all feeds nothing."""
-    by_name, needed, waiting = {node.name: node for node in nodes}, set(), [nodes[-1].name]
-    while waiting:
-        name = waiting.pop()
-        if name in by_name and name not in needed:
-            needed.add(name)
-            waiting.extend(by_name[name].inputs)
-    return needed

@@ -1,11 +1,13 @@
 """Pickled weight lists to graphs, read by an unpickler that admits NumPy arrays and lists and nothing else.
 
-A pickle is a program. This reader resolves only the few names that NumPy's own arrays are pickled with, so a file that
-asks for anything else is refused before any of it runs.
+A pickle is a program. This reader resolves only the few names that NumPy's own arrays are pickled with, and each of them to a
+stand-in of ours: handing out NumPy's own dtype would let a file forge arrays of pointers. Anything else is refused before
+it runs.
 """
 
 import io
 import pickle
+import re
 from os import PathLike
 from pathlib import Path
 
@@ -16,11 +18,6 @@ from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Conv1D
 
 MAX_BYTES = 256 * 2**20
-_ADMITTED = (
-    {(f"numpy.{package}.multiarray", name) for package in ("core", "_core") for name in ("_reconstruct", "scalar")}
-    | {("numpy", "ndarray"), ("numpy", "dtype")}
-    | {(f"numpy.{package}.numeric", "_frombuffer") for package in ("core", "_core")}
-)
 ORDERS = ("keras", "torch")
 
 
@@ -68,33 +65,78 @@ def _arrays(path: Path) -> list[np.ndarray]:
         raise NetFileError(f"{path}: {error}") from error
     except Exception as error:
         raise NetFileError(f"{path}: damaged, or not a pickle: {error!r}") from error
-    if isinstance(content, np.ndarray):
+    if isinstance(content, _Pickled):
         content = [content]
     if not isinstance(content, list) or not 1 <= len(content) <= 2:
         raise NetFileError(f"{path}: holds a {type(content).__name__}, expected a list [kernel] or [kernel, bias]")
-    for array in content:
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-            found = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
-            raise NetFileError(f"{path}: the list holds {found}, expected arrays of floats")
-    return content
+    for item in content:
+        if not isinstance(item, _Pickled) or item.value is None:
+            raise NetFileError(f"{path}: the list holds a {type(item).__name__}, expected arrays of floats")
+    return [item.value for item in content]
 
 
-class _Restricted(pickle.Unpickler):
-    """An unpickler that knows the names that arrays need."""
+class _FloatType:
+    """Stands in for numpy.dtype, for the floats that weights are: nothing else of a pickled dtype is believed."""
 
-    def find_class(self, module: str, name: str) -> object:
-        """Return an admitted name; raises UnpicklingError for every other one."""
-        if (module, name) in _ADMITTED:
-            return super().find_class(module, name)
-        if (module, name) == ("_codecs", "encode"):  # how protocols 0 to 2 write an array's bytes
-            return _latin1
-        raise pickle.UnpicklingError(
-            f"refused: it asks for '{module}.{name}', and only NumPy arrays and lists are read"
-        )
+    def __init__(self, name: str, *_flags: object):
+        if not isinstance(name, str) or not re.fullmatch(r"[<>=]?f[248]", name):
+            raise pickle.UnpicklingError(f"refused: numbers of the type {name!r}, and weights are floats")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        order = state[1]
+        if order not in ("<", ">", "=") or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("refused: a dtype that is no plain float")
+        self.dtype = self.dtype.newbyteorder(order)
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """Stand in for codecs.encode, for the one encoding that array pickles use."""
+class _Pickled:
+    """Stands in for numpy.ndarray while a pickle is read: collects what it says, and believes none of it yet."""
+
+    def __init__(self, *_reconstruct_arguments: object):
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _version, shape, kind, is_fortran, data = state
+        self.value = _array(data, kind, shape, "F" if is_fortran else "C")
+
+
+def _array(data: object, kind: object, shape: object, order: str) -> np.ndarray:
+    if not isinstance(kind, _FloatType) or not isinstance(data, (bytes, bytearray)):
+        raise pickle.UnpicklingError("refused: an array of something else than floats")
+    return np.frombuffer(bytes(data), kind.dtype).reshape(shape, order=order)
+
+
+def _from_buffer(data: object, kind: object, shape: object, order: str) -> _Pickled:
+    """Stand in for numpy's helper of pickle protocol 5."""
+    pickled = _Pickled()
+    pickled.value = _array(data, kind, shape, order)
+    return pickled
+
+
+def _latin1(text: object, encoding: object) -> bytes:
+    """Stand in for codecs.encode, with which protocols 0 to 2 write an array's bytes."""
     if encoding != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError(f"refused: text in the encoding {encoding!r}")
     return text.encode("latin1")
+
+
+_STAND_INS = {
+    ("numpy", "ndarray"): _Pickled,
+    ("numpy", "dtype"): _FloatType,
+    ("_codecs", "encode"): _latin1,
+    **{(f"numpy.{package}.multiarray", "_reconstruct"): _Pickled for package in ("core", "_core")},
+    **{(f"numpy.{package}.numeric", "_frombuffer"): _from_buffer for package in ("core", "_core")},
+}
+
+
+class _Restricted(pickle.Unpickler):
+    """An unpickler that knows the names that arrays need, each by a stand-in."""
+
+    def find_class(self, module: str, name: str) -> object:
+        """Return the stand-in for an admitted name; raises UnpicklingError for every other one."""
+        if (module, name) in _STAND_INS:
+            return _STAND_INS[module, name]
+        raise pickle.UnpicklingError(
+            f"refused: it asks for '{module}.{name}', and only NumPy arrays and lists are read"
+        )

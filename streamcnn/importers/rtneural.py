@@ -43,7 +43,7 @@ def import_rtneural(path: str | PathLike[str], info: NetInfo | None = None) -> G
         return Graph.sequential(layers, channels, info or NetInfo(name=path.stem))
     except GraphError as error:
         raise GraphError(f"{path}: {error.message}", error.remedy) from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise NetFileError(f"{path}: a damaged RTNeural model: {error!r}") from error
 
 
@@ -65,7 +65,7 @@ def _records(name: str, entry: dict, width: int, frames: int | None) -> list[L.L
         record = make(entry, [np.array(w, np.float32) for w in entry.get("weights", [])], (frames, width))
     except GraphError as error:
         raise GraphError(f"layer '{name}': {error.message}", error.remedy) from error
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise GraphError(f"layer '{name}': its weights do not have the shape of a {kind} layer ({error})") from error
     activation = entry.get("activation") or ""
     if kind in ("gru", "lstm", "activation") or not activation:

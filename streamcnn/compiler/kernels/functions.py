@@ -52,11 +52,11 @@ def clipped(x, low, high):
 @njit(nogil=True)
 def relu(x, slope, limit, threshold):
     """Keras' relu with all its parameters."""
-    if x < threshold:
-        return slope * (x - threshold)
-    if x > limit:
-        return limit
-    return x
+    if x > threshold:
+        return limit if x > limit else x
+    if x <= threshold:
+        return ZERO if slope == ZERO else slope * (x - threshold)
+    return x  # NaN
 
 
 @njit(nogil=True)

@@ -12,6 +12,7 @@ from streamcnn.compiler.tables import (
     BY_UNIT,
     C_IN,
     C_OUT,
+    CENTER,
     EPSILON,
     INDICES,
     SCALE,
@@ -44,11 +45,13 @@ def prelu(weights, arena, row, source, target, frames):
 
 @njit(nogil=True)
 def affine(weights, arena, row, source, target, frames):
-    """Scale and shift."""
+    """Subtract, scale and shift."""
     channels = row[C_OUT]
     for t in range(frames):
         for c in range(channels):
             x = arena[source + t * channels + c]
+            if row[CENTER] >= 0:
+                x -= weights[row[CENTER] + c]
             arena[target + t * channels + c] = x * weights[row[SCALE] + c] + weights[row[SHIFT] + c]
 
 
