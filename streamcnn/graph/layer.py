@@ -57,8 +57,8 @@ class Layer:
         return sum(w.size for w in self.weights.values())
 
     def macs(self, *shapes: Shape) -> int:  # noqa: ARG002 (of use where an input has several rows)
-        """Return the multiplications of one output frame: by default each weight but the bias counts once."""
-        return sum(w.size for name, w in self.weights.items() if name != "bias")
+        """Return the multiplications of one output frame: by default each weight that is not added counts once."""
+        return sum(w.size for name, w in self.weights.items() if name not in ("bias", "offset", "center"))
 
     # What subclasses check themselves with
 
