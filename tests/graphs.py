@@ -15,6 +15,8 @@ from streamcnn.graph.layer import size
 # and the one that cancels: x - tanh(x) of a small x is mostly rounding, which a normalization behind it magnifies.
 UNSTEADY = ("exponential", "threshold", "hard_shrink", "sparsemax", "tanh_shrink")
 FUNCTIONS = [name for name in (*POINTWISE, *OVER_CHANNELS) if name not in UNSTEADY]
+# Normalizations of nearly equal channels magnify rounding too, by one over the root of this.
+EPSILON = 0.1
 
 
 class Builder:
@@ -109,7 +111,9 @@ class Builder:
             self.add(L.Affine(scale=1 + self.weights(c, fan_in=9), offset=self.weights(c, fan_in=9)))
         else:
             scale, offset = (None, None) if by == "unit" else (self.maybe(c), self.maybe(c) if by == "layer" else None)
-            self.add(L.Normalize(by=by, width=c, epsilon=1e-12 if by == "unit" else 1e-3, scale=scale, offset=offset))
+            self.add(
+                L.Normalize(by=by, width=c, epsilon=1e-12 if by == "unit" else EPSILON, scale=scale, offset=offset)
+            )
 
     def move(self) -> None:
         """Pad, crop, repeat, stack, or shuffle channels."""
