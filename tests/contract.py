@@ -54,12 +54,11 @@ def check_receptive_field(graph: Graph) -> None:
     """
     timing = graph.output
     # Farther from the ends than all windows together, so that no padding stands in for a frame.
-    windows = (
-        (rule.newest - rule.oldest + abs(rule.position), node)
-        for node in graph.nodes
-        for rule in [graph.rules[node.name]]
-    )
-    reach = graph.period + sum(int(frames * graph.timings[node.inputs[0]].hop) + 1 for frames, node in windows)
+    reach = graph.period
+    for node in graph.nodes:
+        rule = graph.rules[node.name]
+        frames = rule.newest - rule.oldest + rule.wait + abs(rule.position) + abs(rule.tail)
+        reach += int(frames * graph.timings[node.inputs[0]].hop) + 1
     start = graph.period * -(-reach // graph.period)
     before, after = -np.inf, -np.inf
     for at in range(start, start + min(graph.period, MOST_PROBES)):
