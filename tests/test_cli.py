@@ -323,9 +323,10 @@ def test_no_permission_is_one_clear_line(cli: Cli, tmp_path: Path, wav: Path):
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(wav: Path):
-    """With a cache folder that cannot be made, everything works all the same."""
+    """With a cache folder that cannot be made, everything works all the same, and the wait is announced."""
     done = Cli({"STREAMCNN_CACHE_DIR": "/dev/null/cache"})("replay", wav)
     assert done.returncode == 0
+    assert "compiling the engine" in done.stderr
     assert len(done.stdout.splitlines()) == 3
 
 

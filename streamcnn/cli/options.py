@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from streamcnn import config as configuration
+from streamcnn.compiler.build import is_cold
 from streamcnn.errors import ConfigError, InputError
 
 DEFAULT_NET = "ramp"
@@ -44,6 +45,12 @@ def _channel_numbers(_context: click.Context, _option: click.Option, text: str |
 channels_option = click.option(
     "--channels", callback=_channel_numbers, metavar="1,2,...", help="Which channels the net hears. [default: 1]"
 )
+
+
+def announce_compilation() -> None:
+    """Say, where the first engine on this machine is about to be made, why nothing happens for a while."""
+    if is_cold():
+        click.echo("streamcnn: compiling the engine for this machine, once; this takes some 20 seconds ...", err=True)
 
 
 def configured(config_path: Path | None, stream_name: str, **given: object) -> configuration.Config:

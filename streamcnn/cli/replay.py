@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from streamcnn.cli.options import channels_option, config_option, configured, net_option, rate_option, threshold_option
+from streamcnn.cli.options import (
+    announce_compilation,
+    channels_option,
+    config_option,
+    configured,
+    net_option,
+    rate_option,
+    threshold_option,
+)
 from streamcnn.errors import AudioFileError, InputError, RateError
 from streamcnn.events import Event
 from streamcnn.replaying import DEFAULT_BLOCK, replay
@@ -64,6 +72,7 @@ def command(
     if plot is not None and len(files) != 1:
         raise InputError(f"--plot draws one file, {len(files)} are given")
     config = configured(config_path, "file", net=net, threshold=threshold, rate=rate, channels=channels)
+    announce_compilation()
     names = [path.name for path in files]
     sessions = [path.name if names.count(path.name) == 1 else str(path) for path in files]
     # Nets and settings are checked before an earlier result is overwritten.

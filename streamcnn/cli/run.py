@@ -16,7 +16,15 @@ import msgspec
 from streamcnn import config as configuration
 from streamcnn import service
 from streamcnn.cli import INTERRUPTED
-from streamcnn.cli.options import channels_option, config_option, configured, net_option, rate_option, threshold_option
+from streamcnn.cli.options import (
+    announce_compilation,
+    channels_option,
+    config_option,
+    configured,
+    net_option,
+    rate_option,
+    threshold_option,
+)
 from streamcnn.cli.screen import RunScreen
 from streamcnn.errors import InputError
 from streamcnn.listener import load_listeners, needed_rate
@@ -65,6 +73,7 @@ def command(
         raise InputError(f"--duration is {duration}, expected a finite number of seconds")
     if publish is not None:
         config = msgspec.structs.replace(config, publish=configuration.parse_publish(publish))
+    announce_compilation()
     events: queue.Queue = queue.Queue(service.EVENTS)
     with _signals() as received, _publisher(config.publish) as publisher, RunScreen(as_json=as_json) as screen:
         streams = [_stream(stream, events, screen) for stream in config.streams]

@@ -57,6 +57,11 @@ def cache_directory() -> Path:
     return Path(base) / digest.hexdigest()[:16]
 
 
+def is_cold() -> bool:
+    """Whether nothing has been compiled on this machine yet, so that the first engine will take its time."""
+    return not any(cache_directory().rglob("*.nbi"))
+
+
 def _home() -> Path:
     try:
         return Path.home()
