@@ -17,7 +17,8 @@ from streamcnn.errors import GraphError, MissingPartError, NetFileError, Unsuppo
 from streamcnn.graph import layers as L
 from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node, reached, total_period
 from streamcnn.graph.layer import Shape, size
-from streamcnn.importers.keras_records import JOINS, MERGES, Context, check_layer, records
+from streamcnn.importers.keras_context import Context, check_layer
+from streamcnn.importers.keras_records import JOINS, MERGES, records
 from streamcnn.importers.keras_refusals import VANISHING
 from streamcnn.quiet import quiet_libraries
 

@@ -6,7 +6,6 @@ one of those in `keras_refusals`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,25 +13,11 @@ from streamcnn.errors import GraphError, UnsupportedLayerError
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import is_known
 from streamcnn.graph.layer import Shape, size
+from streamcnn.importers.keras_context import Chain, Context, array, check_layer, is_of_keras
 from streamcnn.importers.keras_refusals import CLIP_ONLY, CLIP_REMEDY, REFUSED, UNKNOWN, VANISHING, remedy
 
 UNIT_EPSILON = 1e-24  # Keras keeps the norm itself from falling below 1e-12
 TIME = 1  # the axis of time in a Keras tensor
-
-
-class Context(NamedTuple):
-    """Where a layer stands: the length of its input in frames (None: any), the shape of a frame, and Keras' functions.
-
-    `leading`: the axes before a frame's own: batch and time, or, inside TimeDistributed, batch alone.
-    """
-
-    frames: int | None
-    shape: Shape
-    builtin: Callable[[object], str | None]  # the name of one of Keras' own activation functions, None for any other
-    leading: int = 2
-
-
-Chain = list[tuple[str, L.Layer]]  # records one after the other, each with a suffix for its name
 
 
 def records(layer: object, context: Context) -> Chain:
@@ -60,39 +45,6 @@ def records(layer: object, context: Context) -> Chain:
             f"{kind} has options that this version does not know ({error})",
             "use plainer ones, or another version of Keras",
         ) from error
-
-
-def array(variable: object) -> np.ndarray | None:
-    """Return a Keras variable as an array, None for None."""
-    if variable is None:
-        return None
-    return np.array(variable.numpy() if hasattr(variable, "numpy") else variable)
-
-
-def is_of_keras(thing: object) -> bool:
-    """Whether a layer, cell or operation is Keras' own, and not one of the model's own under the same name."""
-    return type(thing).__module__.startswith(("keras.src.", "keras.layers", "tf_keras."))
-
-
-def check_layer(layer: object) -> None:
-    """Raise UnsupportedLayerError for layers of the model's own, and for other numbers than float32 and float64."""
-    if not is_of_keras(layer):
-        raise UnsupportedLayerError(
-            layer.name, f"{type(layer).__name__} is a class of the model's own", "express it with Keras' own layers"
-        )
-    if getattr(layer, "data_format", None) == "channels_first":
-        raise UnsupportedLayerError(layer.name, "data_format is 'channels_first'", "train it with 'channels_last'")
-    if getattr(layer, "quantization_mode", None) is not None:
-        raise UnsupportedLayerError(
-            layer.name, f"it is quantized ({layer.quantization_mode})", "convert the model as it was before"
-        )
-    dtype = getattr(layer, "compute_dtype", "float32")
-    if dtype not in ("float32", "float64"):
-        raise UnsupportedLayerError(
-            layer.name,
-            f"it computes in {dtype} (policy '{layer.dtype_policy.name}')",
-            "load the model under the policy 'float32', which has the same weights",
-        )
 
 
 def _one(record: L.Layer) -> Chain:
