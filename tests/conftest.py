@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = Path(__file__).parents[1]
 REQUIRE_ALL = os.environ.get("STREAMCNN_REQUIRE_ALL") == "1"
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=300, print_blob=True)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=5000)

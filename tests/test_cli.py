@@ -89,8 +89,8 @@ def test_the_demo_is_heard_and_ctrl_c_ends_it(cli: Cli):
         lines = [json.loads(daemon.stdout.readline()) for _ in range(5)]
         began = time.monotonic()
         daemon.send_signal(signal.SIGINT)
-        rest, err = daemon.communicate(timeout=20)
-        assert time.monotonic() - began < 2
+        rest, err = daemon.communicate(timeout=60)
+        assert time.monotonic() - began < 5
     finally:
         daemon.kill()
     samples = [
@@ -377,7 +377,7 @@ def test_an_interrupted_replay_returns_130(cli: Cli, tmp_path: Path):
     running = cli.start("replay", path, "--block", "1")
     wait_until(lambda: running.stdout.readline(), "the first event")
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=20)
+    _, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "Traceback" not in err
 
@@ -452,7 +452,7 @@ def test_a_reader_that_stops_reading_stops_nothing(cli: Cli, tmp_path: Path):
                 lambda: (event := subscriber.receive(0.2)) and event.sample > first.sample + 2 * RATE, "progress"
             )
         daemon.send_signal(signal.SIGTERM)
-        wait_until(lambda: daemon.poll() is not None, "the end", deadline_s=15)
+        wait_until(lambda: daemon.poll() is not None, "the end", deadline_s=30)
         assert daemon.returncode == 0
         assert "were not shown" in daemon.stderr.read()
     finally:
@@ -476,7 +476,7 @@ def test_a_suspended_daemon_goes_on(cli: Cli, tmp_path: Path):
         for _ in range(3):
             assert daemon.stdout.readline()
         daemon.send_signal(signal.SIGINT)
-        _, err = daemon.communicate(timeout=20)
+        _, err = daemon.communicate(timeout=60)
         assert daemon.returncode == 130, err
     finally:
         daemon.kill()

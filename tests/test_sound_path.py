@@ -29,7 +29,7 @@ def here(sound_server: SoundServer) -> Cli:
 def _stop(daemon: subprocess.Popen, number: int = signal.SIGINT) -> tuple[int, str, str]:
     daemon.send_signal(number)
     try:
-        out, err = daemon.communicate(timeout=20)
+        out, err = daemon.communicate(timeout=60)
     finally:
         daemon.kill()
     return daemon.returncode, out, err
