@@ -115,7 +115,7 @@ class Engine:
             self._scratch,
             self._scale,
             block,
-            self._plan.chunk,
+            plan.chunk,
             ending,
             out,
         )

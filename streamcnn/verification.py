@@ -15,11 +15,11 @@ from streamcnn.errors import InputError
 from streamcnn.forward import reference_tensors
 from streamcnn.graph.graph import Graph
 from streamcnn.graph.layer import size
+from streamcnn.importers.keras import OUTPUT
 
 BLOCKS = (1, 7, 64, 1000)
 RELATIVE_TOLERANCE = 1e-5
 ROUNDINGS = 4  # two computations, each with a few roundings a layer
-OUTPUT = ""  # the key of the model's whole output among an oracle's tensors
 SEED = 20
 LEAST_FRAMES = 2000
 
@@ -66,7 +66,7 @@ def check_signal(graph: Graph, oracle: Oracle | None, signal: np.ndarray, name: 
     got = streams[-1]
     same_length = got.shape == output.shape
     errors = np.abs(got - output) if same_length else np.array([np.inf])
-    rounding = float32_rounding(graph, signal)
+    rounding = float32_rounding(graph, signal, exact)
     allowed = allowed_error(truth, rounding[graph.output_name]) if same_length else 0.0
     threshold = graph.info.threshold
     decisions = None
@@ -126,14 +126,16 @@ def _streamed(graph: Graph, signal: np.ndarray, block: int) -> np.ndarray:
     return np.concatenate([*(engine.process(part) for part in blocks), engine.flush()])
 
 
-def float32_rounding(graph: Graph, signal: np.ndarray) -> dict[str, float]:
+def float32_rounding(graph: Graph, signal: np.ndarray, exact: dict[str, np.ndarray]) -> dict[str, float]:
     """Return, for each tensor, how far off it is when every tensor is rounded to float32 once.
+
+    `exact`: what `reference_tensors` gives for the signal, in the graph's order.
 
     No float32 computation of the net can be expected to be closer, Keras' own neither. It is measured on the reference, not
     on the model that is checked: a model that is another one must not widen its own tolerance.
     """
     rounded, largest, rounding = reference_tensors(graph, signal, rounded=True), 0.0, {}
-    for name, values in reference_tensors(graph, signal).items():
+    for name, values in exact.items():
         # Within a layer large values may cancel to small ones: what float32 loses of them is not seen between layers.
         largest = max(largest, float(np.max(np.abs(values), initial=0)))
         measured = float(np.max(np.abs(rounded[name] - values), initial=0))

@@ -46,7 +46,7 @@ def test_engine_reference_and_keras_agree(graph: Graph, frames: int, seed: int):
     exact = reference(imported, x)
     oracle = np.asarray(model(x[None]))[0]
     assert oracle.shape == exact.shape
-    allowed = tolerance(imported, x, exact)
+    allowed = tolerance(imported, x)
     np.testing.assert_allclose(oracle, exact, rtol=0, atol=2 * allowed)
     got = streamed(Engine(imported), pieces(x, seed))
     np.testing.assert_allclose(got, exact, rtol=0, atol=allowed)

@@ -44,7 +44,7 @@ def check_model(model: keras.Model, frames: int = 90, contract: bool = True) -> 
     oracle = np.concatenate([np.asarray(y)[0].reshape(y.shape[1], -1) for y in outputs], axis=1)
     exact = reference(graph, x)
     assert oracle.shape == exact.shape
-    allowed = tolerance(graph, x, exact)
+    allowed = tolerance(graph, x)
     np.testing.assert_allclose(oracle, exact, rtol=0, atol=2 * allowed)
     got = streamed(Engine(graph), pieces(x, 1))
     np.testing.assert_allclose(got, exact, rtol=0, atol=allowed)

@@ -9,6 +9,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from streamcnn.cli.options import announce_compilation
 from streamcnn.cli.screen import wide_console
 from streamcnn.engine import Engine
 from streamcnn.graph import store
@@ -30,6 +31,7 @@ def command(net: str, as_json: bool, plot: Path | None) -> None:
     latency.
     """
     graph = store.load(net)
+    announce_compilation()
     facts = _facts(graph)
     if as_json:
         click.echo(json.dumps(facts, indent=1, allow_nan=False))

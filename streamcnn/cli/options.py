@@ -56,7 +56,7 @@ def announce_compilation() -> None:
 def configured(config_path: Path | None, stream_name: str, **given: object) -> configuration.Config:
     """Return the configuration of a command line: that of the file, or that of its options alone.
 
-    `given`: net, threshold, device, rate; each None where the option was not used. Raises ConfigError for a file that
+    `given`: net, threshold, device, rate, channels; each None where the option was not used. Raises ConfigError for a file that
     is not valid, and where options contradict it.
     """
     given = {name: value for name, value in given.items() if value is not None}

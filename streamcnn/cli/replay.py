@@ -1,6 +1,5 @@
 """`streamcnn replay`: the events of sound files."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -81,10 +80,14 @@ def command(
         for path, session in zip(files, sessions, strict=True)
     ]
     failed: AudioFileError | RateError | None = None
+    drawn: list[Event] = []
     with Lines(output) as lines:
         for one in replays:
             try:
-                events = _written(one, lines)
+                for event in one:
+                    lines.write(event)
+                    if plot is not None:
+                        drawn.append(event)
             except (AudioFileError, RateError) as error:
                 failed = error
                 if len(files) > 1:
@@ -96,13 +99,5 @@ def command(
     if plot is not None:
         from streamcnn.cli.pictures import draw_replay  # loads matplotlib
 
-        draw_replay(files[0], config.streams[0], events, plot)
+        draw_replay(files[0], config.streams[0], drawn, plot)
         click.echo(f"drew {plot}", err=True)
-
-
-def _written(events: Iterator[Event], lines: Lines) -> list[Event]:
-    written = []
-    for event in events:
-        lines.write(event)
-        written.append(event)
-    return written

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from streamcnn.cli.options import announce_compilation
 from streamcnn.errors import InputError, RateError, VerificationError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph
@@ -36,6 +37,7 @@ def verify(graph: Graph, model: object | None, wav: Path | None) -> None:
 
     Raises VerificationError where it fails.
     """
+    announce_compilation()
     oracle: Oracle | None = None
     fixed = None
     if model is not None:

@@ -53,7 +53,7 @@ def plan(graph: Graph, chunk: int) -> Plan:
         row[T.LINKS], row[T.INPUTS] = links.add([number[name] for name in node.inputs]), len(node.inputs)
         row[T.LINE_IN], row[T.LINE_OUT] = number[node.inputs[0]], number[node.name]
         row[T.UP], row[T.DOWN], row[T.OLDEST], row[T.NEWEST] = rule.up, rule.down, rule.oldest, rule.newest + rule.wait
-        row[T.TOTAL] = rule.tail
+        row[T.RULE_TAIL] = rule.tail
         row[T.C_IN], row[T.C_OUT] = size(shapes[0]), size(graph.shapes[node.name])
         state, scratch = operation(row, node.layer, shapes, graph.shapes[node.name], weights, links)
         row[T.STATE] = arena_size if state else row[T.STATE]

@@ -17,7 +17,7 @@ COUNTER_COLUMNS = 2
 # Nodes: the operation, the lines it reads (INPUTS of them from LINKS on in the table of links) and writes, its frame rule
 # (NEWEST with the frames to wait for),
 # the values of a frame of its first input and of its output ...
-OP, LINKS, INPUTS, LINE_IN, LINE_OUT, UP, DOWN, OLDEST, NEWEST, TOTAL, C_IN, C_OUT = range(12)
+OP, LINKS, INPUTS, LINE_IN, LINE_OUT, UP, DOWN, OLDEST, NEWEST, RULE_TAIL, C_IN, C_OUT = range(12)
 # ... the activation: its number, where its arguments stand among the weights, and the length of the axis it works on ...
 FUNCTION, ARGUMENTS, WIDTH = range(12, 15)
 # ... and what else the operation needs, under its own names.

@@ -104,7 +104,7 @@ class Graph:
             for name in node.inputs:
                 if name not in known:
                     raise GraphError(f"node '{node.name}' reads '{name}', which no earlier node makes")
-            if len(node.inputs) not in node.layer.inputs:
+            if len(node.inputs) not in node.layer.arity:
                 raise GraphError(f"node '{node.name}': {node.layer.kind} cannot read {len(node.inputs)} inputs")
             known.add(node.name)
         if not 0 <= self.length_class < self.period:

@@ -13,7 +13,7 @@ class Merge(Layer):
     """Value by value: `add`, `subtract` (of two), `multiply`, `average`, `maximum` or `minimum`."""
 
     kind: ClassVar[str] = "Merge"
-    inputs: ClassVar[range] = range(2, sys.maxsize)
+    arity: ClassVar[range] = range(2, sys.maxsize)
     by: str
 
     def __post_init__(self):
@@ -34,7 +34,7 @@ class Concatenate(Layer):
     """The channels of all inputs, one input after the other."""
 
     kind: ClassVar[str] = "Concatenate"
-    inputs: ClassVar[range] = range(1, sys.maxsize)
+    arity: ClassVar[range] = range(1, sys.maxsize)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the sum of the inputs' channels."""

@@ -23,7 +23,7 @@ class Layer:
     """One step of a graph. Subclasses are final; fields that hold arrays are weights, all others are options."""
 
     kind: ClassVar[str]
-    inputs: ClassVar[range] = range(1, 2)  # how many tensors it may read
+    arity: ClassVar[range] = range(1, 2)  # how many tensors it may read
 
     def rule(self, frames: int) -> FrameRule:  # noqa: ARG002 (strided 'same' padding needs it)
         """Return which input frames each output frame reads, for signals of the length class of `frames`.

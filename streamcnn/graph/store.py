@@ -1,7 +1,7 @@
 """Nets as files: safetensors, with the graph as JSON in its metadata.
 
 A file holds the tensors `<node>/<field>` and three metadata entries: `format` ("streamcnn-net"), `version` (of this
-layout), and `graph` (JSON: nodes with their options, input channels, metadata). `sha256` over the canonical graph and
+layout), and `graph` (JSON: nodes with their options, shape of the input, metadata). `sha256` over the canonical graph and
 the tensors finds damage that still parses, and its first digits name the net on the wire ("ramp@3f9a2c").
 """
 

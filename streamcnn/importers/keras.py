@@ -63,7 +63,7 @@ def load_keras(path: str | os.PathLike[str]) -> "keras_types.Model":
     try:
         with quiet_libraries():
             return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
+    except Exception as error:  # Keras raises whatever its parts raise; all of it means that the file cannot be loaded
         reason = " ".join(str(error).split()) or repr(error)
         missing = re.search(r"Could not locate class '(\w+)'|Unknown layer: '?(\w+)", reason)
         if missing:
@@ -181,7 +181,7 @@ class _Walk:
         self._builtin = lambda function: _builtin_name(keras, function)
         self._names: dict[int, str] = {}  # id of a Keras tensor -> node that makes it
         self._nodes: dict[str, Node] = {}
-        self._stateful: set[int] = set()
+        self._used: set[int] = set()  # ids of the operations that have been met
 
     def graph(self, model: object, info: NetInfo) -> Graph:
         """Return the graph of a model."""
@@ -268,11 +268,11 @@ class _Walk:
             raise UnsupportedLayerError(
                 name, f"keras.ops.{type(operation).__name__.lower()} is not a layer", "use the layer of that meaning"
             )
-        if getattr(operation, "stateful", False) and id(operation) in self._stateful:
+        if getattr(operation, "stateful", False) and id(operation) in self._used:
             raise UnsupportedLayerError(
                 name, "a stateful layer is used twice, the second use going on from the first", "use two layers"
             )
-        self._stateful.add(id(operation))
+        self._used.add(id(operation))
 
     def _visit_nested(self, model: object, inputs: tuple[str, ...], use: object, prefix: str) -> None:
         """Walk a model that is called inside another one, its inputs being nodes of that one."""
@@ -293,7 +293,7 @@ class _Walk:
         ranks = {len(shape) for shape in shapes}
         if len(inputs) < 2 or len(ranks) > 1:
             raise UnsupportedLayerError(
-                name, f"{kind} of a signal and a constant, or of tensors of different rank", "use Rescaling or Reshape"
+                name, f"{kind} of a single tensor, or of tensors of different rank", "join two of the same rank"
             )
         if kind == "Concatenate":
             if operation.axis not in (-1, max(ranks) - 1) or max(ranks) != 3:

@@ -47,9 +47,9 @@ from streamcnn.compiler.tables import (
     POOLING,
     PRELU,
     ROWS,
+    RULE_TAIL,
     SELECT,
     TAIL,
-    TOTAL,
     UP,
     WIDTH,
 )  # fmt: skip
@@ -94,7 +94,7 @@ def run_node(row, links, lines, weights, counters, arena, scratch, ending):
         available = min(available, counters[links[row[LINKS] + k], COUNT])
     done = counters[out, COUNT]
     if ending:
-        ready = (available * row[UP] + row[TOTAL]) // row[DOWN]
+        ready = (available * row[UP] + row[RULE_TAIL]) // row[DOWN]
     else:
         ready = -((row[NEWEST] - available * row[UP]) // row[DOWN])
     frames = ready - done
