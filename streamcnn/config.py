@@ -8,7 +8,7 @@ path into a line.
 import math
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 import yaml
@@ -19,6 +19,7 @@ DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+Probability = Annotated[float, msgspec.Meta(gt=0, le=1)]
 MAX_RATE = 10_000_000  # Hz
 MAX_DURATION_S = 3650 * 86400.0
 
@@ -68,10 +69,9 @@ class Source(_Record, kw_only=True):
         _refuse_infinite("gain", self.gain)
 
 
-class Peak(_Record, kw_only=True):
+class Peak(_Record, kw_only=True, tag_field="kind", tag="peak"):
     """Settings of the detector `peak`; what is None comes from the net's own metadata."""
 
-    kind: Literal["peak"] = "peak"
     label: Name | None = None
     threshold: float | None = None
     refractory: Duration = Duration(0.010)
@@ -81,12 +81,44 @@ class Peak(_Record, kw_only=True):
         _refuse_infinite("threshold", self.threshold)
 
 
+class Tag(_Record, kw_only=True, tag_field="kind", tag="tag"):
+    """Settings of the detector `tag`; what is None comes from the net's own metadata.
+
+    `labels`: which of the net's labels to find, by default all. `on` and `off`: where a smoothed score begins and ends a tag,
+    one number for all labels or one for each of them; `off` is by default half of `on`. `smooth`: the time constant of the
+    exponential smoothing. `min_duration`: how long a tag must last to be confirmed.
+    """
+
+    labels: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] | None = None
+    on: Probability | dict[Name, Probability] | None = None
+    off: Probability | dict[Name, Probability] | None = None
+    smooth: Duration = Duration(0)
+    min_duration: Duration = Duration(0)
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        twice = {label for label in self.labels or () if self.labels.count(label) > 1}
+        if twice:
+            raise ValueError(f"Expected each of `labels` once, got `{min(twice)}` twice")
+
+
+DetectorSettings = Peak | Tag
+
+
+def kind_of(settings: DetectorSettings) -> str:
+    """Return the name of a detector's kind, as it stands in the configuration."""
+    return settings.__struct_config__.tag
+
+
 class Net(_Record, kw_only=True):
-    """A net on a stream: `net` is the path of its file, relative to the configuration file, or a shipped net's name."""
+    """A net on a stream: `net` is the path of its file, relative to the configuration file, or a shipped net's name.
+
+    Without `detector` it is the one that the net's file asks for, or `peak`.
+    """
 
     name: Name
     net: str
-    detector: Peak = Peak()
+    detector: DetectorSettings | None = None
 
 
 class Stream(_Record, kw_only=True):
@@ -173,6 +205,14 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigError(f"{path}:{_line(root, where, problem)}: at {where.removeprefix('$.')}: {problem}") from error
     _refuse_duplicate_names(config, path)
     return config
+
+
+def parse_detector(settings: object, where: str) -> DetectorSettings:
+    """Check a detector's settings that stand outside a configuration; raises ConfigError naming `where`."""
+    try:
+        return msgspec.convert(settings, DetectorSettings, dec_hook=_decode_hook)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: not the settings of a detector: {error}") from error
 
 
 def parse_publish(endpoint: str) -> Publish:

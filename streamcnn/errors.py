@@ -8,10 +8,10 @@
     │   ├── UnsupportedLayerError   a layer that cannot stream exactly: layer, reason, remedy
     │   ├── AudioFileError          a sound file that cannot be read
     │   ├── RateError               a source whose sample rate is not the net's
-    │   ├── EndpointError           a ZeroMQ endpoint that is none
-    │   └── DeviceError             a sound device that does not exist or cannot be opened so
+    │   └── EndpointError           a ZeroMQ endpoint that is none
     ├── MissingPartError    (2)     a library or system package that this command needs is not installed
-    └── RunError            (1)     the input was right and the work failed
+    └── RunError            (1)     the work failed, and may succeed another time
+        ├── DeviceError             a sound device that is not there or cannot be opened so
         ├── PublishError            the endpoint cannot be bound
         ├── SourceLostError         a source that stopped delivering
         ├── SubscribeError          a subscriber got what it cannot read
@@ -70,12 +70,8 @@ class RateError(InputError):
     """A source whose sample rate is not the rate that the net was trained for."""
 
 
-class DeviceError(InputError):
-    """A sound device that does not exist, or that refuses the wanted format."""
-
-
 class EndpointError(InputError):
-    """A ZeroMQ endpoint that is malformed, or names a host that is not there."""
+    """A ZeroMQ endpoint that is malformed."""
 
 
 class MissingPartError(StreamcnnError):
@@ -85,7 +81,11 @@ class MissingPartError(StreamcnnError):
 
 
 class RunError(StreamcnnError):
-    """The input was right, and the work failed all the same."""
+    """The work failed, for a reason that another time, or after a restart, may be gone."""
+
+
+class DeviceError(RunError):
+    """A sound device that is not there (any more, or yet), or that refuses the wanted format."""
 
 
 class PublishError(RunError):

@@ -33,10 +33,14 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class Detection(_Event, frozen=True, kw_only=True, tag="detection"):
     """Something that a detector heard.
 
-    `sample` is where it happened in the signal, `start_sample` the first and `end_sample` the first no longer within
-    the run of scores above the threshold, each with the net's target lag subtracted. `decided_sample` is the input
-    sample at which the decision fell. `id` is stream/session/detector/label/onset: replaying a recording names the
-    same event alike. `phase` is "confirmed"; `truncated` says that the signal ended, or had a gap, before the run did.
+    `sample` is where it happened in the signal: its highest score so far. `start_sample` is the first and `end_sample` the
+    first no longer within the run of scores that it is about, None as long as it goes on; each with the net's target lag
+    subtracted. `decided_sample` is the input sample at which the decision fell. `id` is stream/session/detector/label/onset:
+    replaying a recording names the same event alike.
+
+    A `peak` is "confirmed", and that is all. A `tag` is told in several `phase`s with one id: "provisional" when it begins,
+    "confirmed" once it has lasted long enough (at once, where no duration is asked for) and then "ended"; or
+    "retracted". `truncated` says that the signal ended, or had a gap, before the run did.
     """
 
     id: str
@@ -47,7 +51,7 @@ class Detection(_Event, frozen=True, kw_only=True, tag="detection"):
     net: str
     sample: int
     start_sample: int
-    end_sample: int
+    end_sample: int | None
     decided_sample: int
     score: float
     threshold: float

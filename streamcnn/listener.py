@@ -1,52 +1,153 @@
-"""A net with its detector's settings: what listens to a stream."""
+"""A net with its detector: what listens to a stream."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from streamcnn.config import Peak, Stream
+import msgspec
+
+from streamcnn.config import DetectorSettings, Peak, Stream, Tag, kind_of, parse_detector
+from streamcnn.detect.hits import Detector
+from streamcnn.detect.peak import PeakDetector
+from streamcnn.detect.tag import TagDetector
 from streamcnn.errors import ConfigError, RateError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph
 
+OFF_SHARE = 0.5  # of `on`, where no `off` is configured
+
 
 @dataclass(frozen=True)
 class Listener:
-    """A net with its detector's settings, under the name that its events carry as `detector`."""
+    """A net with its detector's settings, under the name that its events carry as `detector`.
+
+    Raises ConfigError where the settings do not fit the net.
+    """
 
     name: str
     graph: Graph
-    settings: Peak
+    settings: DetectorSettings
+
+    def __post_init__(self):
+        """Check the settings against the net."""
+        _ = self.labels, self.thresholds
 
     @property
+    def kind(self) -> str:
+        """The kind of its detector."""
+        return kind_of(self.settings)
+
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the net's outputs: the configured one, the net's own, or the listener's name, numbered."""
         outputs = self.graph.output_channels
-        if self.settings.label is not None:
+        label = self.settings.label if isinstance(self.settings, Peak) else None
+        if label is not None:
             if outputs != 1:
                 raise ConfigError(
-                    f"net '{self.name}': one label, '{self.settings.label}', for {outputs} outputs",
+                    f"net '{self.name}': one label, '{label}', for {outputs} outputs",
                     "leave it out, and name the outputs when converting: --labels",
                 )
-            return (self.settings.label,)
+            return (label,)
         if self.graph.info.labels:
             return self.graph.info.labels
         return (self.name,) if outputs == 1 else tuple(f"{self.name}-{k}" for k in range(outputs))
 
-    @property
-    def threshold(self) -> float:
-        """The configured threshold or the net's own; raises ConfigError where there is neither."""
-        if self.settings.threshold is not None:
-            return self.settings.threshold
-        if self.graph.info.threshold is None:
-            raise ConfigError(
-                f"net '{self.name}': no threshold, neither configured nor in the net's file",
-                "set detector.threshold, or give --threshold",
-            )
-        return self.graph.info.threshold
+    @cached_property
+    def watched(self) -> tuple[str, ...]:
+        """The labels that its detector looks for."""
+        wanted = self.settings.labels if isinstance(self.settings, Tag) else None
+        self._refuse_unknown(wanted or ())
+        return wanted or self.labels
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """For each watched label the score that begins a detection: configured, or the net's own.
+
+        Raises ConfigError where there is neither, and where a tag would end above the score that it begins with.
+        """
+        if isinstance(self.settings, Peak):
+            return self._by_label("threshold", self.settings.threshold, self.graph.info.threshold)
+        thresholds = self._by_label("on", self.settings.on, self.graph.info.threshold)
+        for label, off in self._ends(thresholds).items():
+            if not 0 < off <= thresholds[label] <= 1:
+                raise ConfigError(
+                    f"net '{self.name}': the tag '{label}' begins at {thresholds[label]:g} and ends below {off:g}",
+                    "a tag needs 0 < off <= on <= 1",
+                )
+        return thresholds
+
+    def detector(self, rate: int) -> Detector:
+        """Make its detector, for a stream of `rate` Hz."""
+        hop_s = self.graph.hop / rate
+        match self.settings:
+            case Peak(refractory=refractory):
+                frames = -(-round(refractory * rate) // self.graph.hop)
+                return PeakDetector(self.graph.output_channels, self.thresholds[self.labels[0]], frames)
+            case Tag(smooth=smooth, min_duration=min_duration):
+                return TagDetector(
+                    self.graph.output_channels,
+                    [self.labels.index(label) for label in self.watched],
+                    list(self.thresholds.values()),
+                    list(self._ends(self.thresholds).values()),
+                    smooth / hop_s,
+                    -(-round(min_duration * rate) // self.graph.hop),
+                )
+
+    def describe(self) -> str:
+        """Return its name and thresholds, for people."""
+        different = sorted(set(self.thresholds.values()))
+        values = f"{different[0]:g}" if len(different) == 1 else f"{different[0]:g} to {different[-1]:g}"
+        return f"{self.name} ({self.kind}, threshold {values})"
+
+    def _ends(self, thresholds: dict[str, float]) -> dict[str, float]:
+        if self.settings.off is None:
+            return {label: OFF_SHARE * on for label, on in thresholds.items()}
+        return self._by_label("off", self.settings.off, None)
+
+    def _by_label(self, key: str, given: float | dict[str, float] | None, own: float | None) -> dict[str, float]:
+        """Return one value for each watched label, from one for all of them, from one each, or from the net's own."""
+        if isinstance(given, dict):
+            self._refuse_unknown(given)
+        values = {}
+        for label in self.watched:
+            value = given.get(label, own) if isinstance(given, dict) else own if given is None else given
+            if value is None:
+                raise ConfigError(
+                    f"net '{self.name}': no threshold for '{label}', neither configured nor in the net's file",
+                    f"set detector.{key}, or give --threshold",
+                )
+            values[label] = value
+        return values
+
+    def _refuse_unknown(self, labels: "tuple[str, ...] | dict[str, float]") -> None:
+        for label in labels:
+            if label not in self.labels:
+                raise ConfigError(
+                    f"net '{self.name}' has no output '{label}'", f"its outputs are {', '.join(self.labels)}"
+                )
 
 
 def load_listeners(stream: Stream) -> list[Listener]:
-    """Load the nets of a stream; raises NetFileError where one cannot be read."""
-    return [Listener(net.name, store.load(net.net), net.detector) for net in stream.nets]
+    """Load the nets of a stream; raises NetFileError where one cannot be read, ConfigError where settings do not fit."""
+    listeners = []
+    for net in stream.nets:
+        graph = store.load(net.net)
+        listeners.append(Listener(net.name, graph, net.detector or own_detector(graph)))
+    return listeners
+
+
+def own_detector(graph: Graph) -> DetectorSettings:
+    """Return the settings of the detector that a net's file asks for: `peak` where it asks for none."""
+    if not graph.info.detector:
+        return Peak()
+    return parse_detector(dict(graph.info.detector), f"net '{graph.info.name}'")
+
+
+def with_threshold(settings: DetectorSettings, threshold: float) -> DetectorSettings:
+    """Return settings in which everything begins at `threshold`."""
+    if isinstance(settings, Peak):
+        return msgspec.structs.replace(settings, threshold=threshold)
+    return msgspec.structs.replace(settings, on=threshold, off=None)
 
 
 def needed_rate(listeners: list[Listener], given: int | None) -> int:

@@ -6,14 +6,16 @@ samples, and UTC comes only from the clock that the caller feeds.
 Theory. A net's engine counts its own frames from `origin`, the sample at which it was last reset. Output frame i of it
 stands at origin + first + i*hop; an event lies `target_lag` samples before that. Until the engine's receptive field is
 full of real signal its scores are masked: they would answer to the zeros before the signal. After a gap the engine
-starts anew at the next multiple of its hop, so that its grid stays that of the session.
+starts anew at the next multiple of the net's period, so that all its grids stay those of the session.
+
+An engine started late gives the same bits as one that has run since the session's start, once its receptive field is full.
+So frames in which nothing can be decided need not be processed: whoever knows of such frames may `leap` over them.
 """
 
 import numpy as np
 
 from streamcnn.clock import Clock
 from streamcnn.detect.hits import Hit
-from streamcnn.detect.peak import PeakDetector
 from streamcnn.engine import Engine
 from streamcnn.errors import ConfigError, GraphError
 from streamcnn.events import Detection, Event, Gap, utc
@@ -78,6 +80,31 @@ class Pipeline:
         self._restart()
         return events
 
+    def leap(self, sample: int) -> None:
+        """Go on at `sample`, a multiple of every net's period, as if all frames before it had been processed.
+
+        Nothing may be `open`, and no score that comes less than its net's lead (see `leads`) behind `sample` may reach its
+        threshold. Where more than that would have been needed for the same decisions, `certain` becomes False.
+        """
+        self.sample = sample
+        for runner in self._runners:
+            runner.leap(sample)
+
+    @property
+    def open(self) -> bool:
+        """Whether an event, or a run of NaN or Inf samples, has begun that has not ended."""
+        return self._bad_from is not None or any(runner.detector.open for runner in self._runners)
+
+    @property
+    def certain(self) -> bool:
+        """Whether everything since the last leap was decided as without it."""
+        return all(runner.detector.certain for runner in self._runners)
+
+    @property
+    def leads(self) -> list[int]:
+        """For each net, how many frames before a score must be processed to decide there as if all had been."""
+        return [runner.lead for runner in self._runners]
+
     def finish(self) -> list[Event]:
         """End the session: flush nets and detectors; return what was still open."""
         if self._bad_from is not None:
@@ -87,6 +114,8 @@ class Pipeline:
     def _process(self, samples: np.ndarray) -> list[Event]:
         events = [self._event(runner, hit) for runner in self._runners for hit in runner.process(self.sample, samples)]
         self.sample += len(samples)
+        if len(self._runners) > 1:
+            events.sort(key=lambda event: event.decided_sample)  # in the order in which single frames would give them
         return events
 
     def _end_runs(self) -> list[Event]:
@@ -108,24 +137,24 @@ class Pipeline:
         return Gap(**self._names, start_sample=start, frames=frames, frames_error=frames_error, cause=cause)
 
     def _event(self, runner: "_Runner", hit: Hit) -> Detection:
-        self.detections += 1
+        self.detections += hit.phase == "confirmed"
         listener, sample, onset = runner.listener, runner.position(hit.peak), runner.position(hit.onset)
-        label = runner.labels[hit.output]
+        label = listener.labels[hit.output]
         time = self._clock.utc(sample) if self._clock is not None else None
         return Detection(
             **self._names,
             id=f"{self._names['stream']}/{self._names['session']}/{listener.name}/{label}/{onset}",
-            phase="confirmed",
+            phase=hit.phase,
             detector=listener.name,
-            kind=listener.settings.kind,
+            kind=listener.kind,
             label=label,
             net=runner.net,
             sample=sample,
             start_sample=onset,
-            end_sample=runner.position(hit.end),
+            end_sample=None if hit.end is None else runner.position(hit.end),
             decided_sample=runner.decided(hit.decided),
             score=hit.score,
-            threshold=runner.detector.threshold,
+            threshold=listener.thresholds[label],
             truncated=hit.truncated,
             time=utc(time[0]) if time else None,
             time_error_s=time[1] if time else None,
@@ -149,27 +178,35 @@ class _Runner:
                 f"net '{listener.name}': gain {gain:g} times input scale {graph.info.input_scale:g} is {scale:g}",
                 "choose a gain that float32 samples survive",
             )
-        refractory = -(-round(listener.settings.refractory * rate) // graph.hop)
         self.listener = listener
-        self.labels = listener.labels
         self.net = identity(graph)
-        self.detector = PeakDetector(graph.output_channels, listener.threshold, refractory)
+        self.detector = listener.detector(rate)
         self._engine = Engine(graph, scale=scale)
         self._lag = graph.info.target_lag
         self._mask_edges = mask_edges
+        seen = max(graph.output.back or 0, graph.info.warmup_frames)
+        self._reach = max(0, int(-(-(seen - graph.first) // graph.hop)))  # output frames that see what lies before
         self._scores = np.empty((0, graph.output_channels), np.float32)
         self.restart(0)
 
     def restart(self, sample: int) -> None:
-        """Start the engine anew at the first multiple of its hop from `sample` on."""
-        engine = self._engine
-        engine.reset()
-        self._origin = -(-sample // engine.hop) * engine.hop
-        self._masked = 0
-        if self._mask_edges:
-            reach = max(engine.graph.output.back or 0, engine.graph.info.warmup_frames)
-            self._masked = max(0, int(-(-(reach - engine.first) // engine.hop)))
-        self.detector.reset(self._masked)
+        """Start the engine anew at the first multiple of its period from `sample` on."""
+        period = self._engine.graph.period
+        self._start(-(-sample // period) * period, self._reach if self._mask_edges else 0)
+
+    def leap(self, sample: int) -> None:
+        """Start the engine at `sample` in the middle of a signal in which nothing has happened."""
+        self._start(sample, self._reach, known=False)
+
+    @property
+    def lead(self) -> int:
+        """How many input frames its engine and its detector need before they decide as if they had seen all."""
+        return (self._reach + self.detector.memory) * self._engine.hop
+
+    def _start(self, origin: int, masked: int, *, known: bool = True) -> None:
+        self._engine.reset()
+        self._origin, self._masked = origin, masked
+        self.detector.reset(masked, known=known)
 
     def process(self, sample: int, samples: np.ndarray) -> list[Hit]:
         """Push frames, of which the first is `sample`, through engine and detector."""

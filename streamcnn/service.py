@@ -22,6 +22,7 @@ from streamcnn.events import Detection, Event, Health, utc
 from streamcnn.listener import Listener
 from streamcnn.pipeline import Pipeline
 from streamcnn.ring import Ring
+from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sources.live import LiveSource
 from streamcnn.wire.publisher import Publisher
 
@@ -57,6 +58,7 @@ class StreamService:
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
         self._level = 0.0
         self._idle_s = 0.0
+        self._seen = (0, 0)
 
     def start(self) -> None:
         """Start inference, then the source."""
@@ -76,6 +78,21 @@ class StreamService:
     def error(self) -> Exception | None:
         """Why the stream ended, where nobody stopped it and its input did not just end."""
         return self._error or self.source.error
+
+    @property
+    def hearing(self) -> bool:
+        """Whether it is at work: frames have been processed, or its source is one that may wait."""
+        return self._pipeline.sample > 0 or not self.source.paced
+
+    def has_progressed(self) -> bool:
+        """Whether, since this was last asked, audio has come in and inference has got on with it.
+
+        A source that nobody paces may be silent, and what nobody sends need not be processed.
+        """
+        before, self._seen = self._seen, (self._ring.next_sample, self._pipeline.sample)
+        arrived, processed = self._seen
+        heard = arrived > before[0] or not self.source.paced
+        return heard and (processed > before[1] or processed == arrived)
 
     def report_health(self, state: str | None = None) -> Health:
         """Return how the stream has been doing since the last report."""
@@ -151,12 +168,15 @@ def run(
     publisher: Publisher | None,
     stopped: Callable[[], bool],
     duration_s: float | None = None,
+    manager: ServiceManager | None = None,
 ) -> Iterator[Event]:
     """Run streams until `stopped()`, until `duration_s` has passed, until all have ended, or until one has failed.
 
     Yields every event, health included, after it has been published. Stopping, by closing the generator too, publishes
-    the last events. Raises the error that ended a stream, once everything else is done.
+    the last events. `manager` is told once all streams hear, and with each health event how they do; its watchdog is fed only
+    while audio and inference of every stream get on. Raises the error that ended a stream, once everything else is done.
     """
+    manager, ready = manager or ServiceManager(), False
     began = time.monotonic()
     next_health = began + HEALTH_EVERY_S
     try:
@@ -168,15 +188,22 @@ def run(
             now = time.monotonic()
             if duration_s is not None and now - began >= duration_s:
                 break
+            if not ready and all(stream.hearing for stream in streams):
+                ready = True
+                manager.ready()
             if now >= next_health:
                 next_health += HEALTH_EVERY_S * (1 + (now - next_health) // HEALTH_EVERY_S)  # none for what was missed
-                for stream in streams:
-                    yield _published(stream.report_health(), publisher)
+                reports = [_published(stream.report_health(), publisher) for stream in streams]
+                manager.status("; ".join(_summary(report) for report in reports))
+                if all([stream.has_progressed() for stream in streams]):
+                    manager.alive()
+                yield from reports
             try:
                 yield _published(events.get(timeout=POLL_S), publisher)
             except queue.Empty:
                 continue
     finally:
+        manager.stopping()
         for stream in streams:
             stream.stop()
         last = []
@@ -191,6 +218,12 @@ def run(
             if isinstance(stream.error, StreamcnnError):
                 raise stream.error
             raise RunError(f"stream '{stream.name}' failed: {stream.error!r}") from stream.error
+
+
+def _summary(health: Health) -> str:
+    level = "silent" if health.level_dbfs is None else f"{health.level_dbfs:.1f} dBFS"
+    lost = f", {health.lost_frames} frames lost" if health.lost_frames else ""
+    return f"{health.stream}: {health.state}, {level}, {health.detections} detections{lost}"
 
 
 def _published(event: Event, publisher: Publisher | None) -> Event:

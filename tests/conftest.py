@@ -89,6 +89,7 @@ class SoundServer:
     """A private PulseAudio with one null sink, whose monitor ALSA's device `pulse` records from."""
 
     def __init__(self, folder: Path):
+        self.folder = folder
         self.environment = {
             "XDG_RUNTIME_DIR": str(folder),
             "PULSE_RUNTIME_PATH": str(folder),

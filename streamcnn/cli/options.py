@@ -9,6 +9,8 @@ import msgspec
 from streamcnn import config as configuration
 from streamcnn.compiler.build import is_cold
 from streamcnn.errors import ConfigError, InputError
+from streamcnn.graph import store
+from streamcnn.listener import own_detector, with_threshold
 
 DEFAULT_NET = "ramp"
 
@@ -73,10 +75,11 @@ def configured(config_path: Path | None, stream_name: str, **given: object) -> c
                 "change the configuration instead",
             )
         return _with_source(config, given)
-    threshold = given.get("threshold")
-    net = str(given.get("net", DEFAULT_NET))
+    net, settings = str(given.get("net", DEFAULT_NET)), None
+    if "threshold" in given:
+        settings = with_threshold(own_detector(store.load(net)), given["threshold"])
     name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in Path(net).stem)[:64]
-    listener = configuration.Net(name=name or "net", net=net, detector=configuration.Peak(threshold=threshold))
+    listener = configuration.Net(name=name or "net", net=net, detector=settings)
     config = configuration.Config(streams=(configuration.Stream(name=stream_name, nets=(listener,)),))
     return _with_source(config, given)
 

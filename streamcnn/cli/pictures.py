@@ -9,7 +9,7 @@ from streamcnn.engine import Engine
 from streamcnn.errors import InputError, MissingPartError
 from streamcnn.events import Detection, Event
 from streamcnn.graph.graph import Graph
-from streamcnn.listener import load_listeners
+from streamcnn.listener import Listener, load_listeners
 from streamcnn.sources.wav import AudioFile
 
 COLUMNS = 3000  # a picture has no more columns than that: longer signals are drawn as their envelope
@@ -18,44 +18,94 @@ FEW_EVENTS = 40
 
 
 def draw_replay(path: Path, stream: Stream, events: list[Event], picture: Path) -> None:
-    """Draw a file's signal, the score of each of its nets, and the detections, over seconds."""
+    """Draw a file's signal, the scores of each of its nets, and the detections, over seconds."""
     pyplot = _pyplot()
     nets = load_listeners(stream)
-    figure, axes = pyplot.subplots(1 + len(nets), 1, sharex=True, figsize=(12, 2.2 * (1 + len(nets))), squeeze=False)
+    heights = [2.2, *(2.2 if net.kind == "peak" else 1.2 + 0.2 * len(net.watched) for net in nets)]
+    figure, axes = pyplot.subplots(
+        len(heights), 1, sharex=True, figsize=(12, sum(heights)), squeeze=False, height_ratios=heights
+    )
     rows = axes[:, 0]
     with AudioFile(path, stream.source.channels) as file:
         rate, step = file.rate, max(1, file.frames // COLUMNS)
-        engines = [Engine(net.graph, scale=stream.source.gain * net.graph.info.input_scale) for net in nets]
-        traces = [_Envelope(step, rate)] + [
-            _Envelope(max(1, step // engine.hop), rate / engine.hop, (engine.first + engine.delay) / rate)
-            for engine in engines
+        signal = _Envelope(step, rate)
+        draws = [
+            _Peaks(net, stream, rate, step) if net.kind == "peak" else _Tags(net, stream, rate, step) for net in nets
         ]
         for block in file.blocks(BLOCK):
-            traces[0].add(block[:, 0])
-            for engine, trace in zip(engines, traces[1:], strict=True):
-                trace.add(engine.process(block).max(axis=1, initial=-np.inf))
-    traces[0].draw(rows[0], "tab:blue")
+            signal.add(block[:, 0])
+            for one in draws:
+                one.add(block)
+    signal.draw(rows[0], "tab:blue")
     rows[0].set_ylabel("signal")
     rows[0].set_title(path.name, loc="left")
-    for net, trace, axis in zip(nets, traces[1:], rows[1:], strict=True):
-        trace.draw(axis, "tab:gray")
-        axis.axhline(
-            net.threshold, color="tab:red", linewidth=0.8, linestyle="--", label=f"threshold {net.threshold:g}"
-        )
-        found = [event for event in events if isinstance(event, Detection) and event.detector == net.name]
+    for net, one, axis in zip(nets, draws, rows[1:], strict=True):
+        one.draw(axis, rows[0], [e for e in events if isinstance(e, Detection) and e.detector == net.name])
+        axis.set_ylabel(f"score of {net.name}")
+    rows[-1].set_xlabel("seconds")
+    _save(figure, picture)
+
+
+class _Peaks:
+    """The highest score of a net over the time at which it is known, and its peaks where they were decided."""
+
+    def __init__(self, net: Listener, stream: Stream, rate: int, step: int):
+        self._threshold, self._rate = net.thresholds[net.labels[0]], rate
+        self._engine = engine = Engine(net.graph, scale=stream.source.gain * net.graph.info.input_scale)
+        known = (engine.first + engine.delay) / rate
+        self._trace = _Envelope(max(1, step // engine.hop), rate / engine.hop, known)
+
+    def add(self, block: np.ndarray) -> None:
+        self._trace.add(self._engine.process(block).max(axis=1, initial=-np.inf))
+
+    def draw(self, axis: object, signal: object, found: list[Detection]) -> None:
+        self._trace.draw(axis, "tab:gray")
+        threshold = f"threshold {self._threshold:g}"
+        axis.axhline(self._threshold, color="tab:red", linewidth=0.8, linestyle="--", label=threshold)
         axis.plot(
-            [event.decided_sample / rate for event in found],
+            [event.decided_sample / self._rate for event in found],
             [event.score for event in found],
             "v",
             color="tab:red",
             markersize=5,
             label=f"{len(found)} detections, when decided",
         )
-        _mark(rows[0], [event.sample / rate for event in found])
-        axis.set_ylabel(f"score of {net.name}")
+        _mark(signal, [event.sample / self._rate for event in found])
         axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small", frameon=False)
-    rows[-1].set_xlabel("seconds")
-    _save(figure, picture)
+
+
+class _Tags:
+    """The scores of a net's labels as bands of grey, over the time that they are about, and its tags as frames."""
+
+    def __init__(self, net: Listener, stream: Stream, rate: int, step: int):
+        self._net, self._rate = net, rate
+        self._engine = engine = Engine(net.graph, scale=stream.source.gain * net.graph.info.input_scale)
+        about = (engine.first - net.graph.info.target_lag) / rate
+        self._columns = [net.labels.index(label) for label in net.watched]
+        self._traces = [_Envelope(max(1, step // engine.hop), rate / engine.hop, about) for _ in net.watched]
+
+    def add(self, block: np.ndarray) -> None:
+        scores = self._engine.process(block)
+        for column, trace in zip(self._columns, self._traces, strict=True):
+            trace.add(scores[:, column])
+
+    def draw(self, axis: object, signal: object, found: list[Detection]) -> None:
+        labels = self._net.watched
+        bands = np.stack([trace.highs for trace in self._traces])
+        begin, end = self._traces[0].span_s
+        extent = (begin, end, len(labels) - 0.5, -0.5)
+        axis.imshow(bands, aspect="auto", cmap="Greys", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+        axis.set_yticks(range(len(labels)), labels, fontsize="small")
+        ended = [event for event in found if event.phase == "ended"]
+        for event in ended:
+            start, length = event.start_sample / self._rate, (event.end_sample - event.start_sample) / self._rate
+            at = labels.index(event.label)
+            axis.broken_barh([(start, length)], (at - 0.5, 1), facecolor="none", edgecolor="tab:red", linewidth=1.5)
+            signal.axvspan(start, start + length, color="tab:red", alpha=0.25)
+            if len(ended) <= FEW_EVENTS:
+                high = signal.get_ylim()[1]
+                signal.text(start, high, event.label, fontsize="x-small", va="top", color="tab:red", clip_on=True)
+        axis.set_title(f"{len(ended)} tags", loc="right", fontsize="small")
 
 
 def _mark(axis: object, seconds: list[float]) -> None:
@@ -129,8 +179,16 @@ class _Envelope:
         self._lows.append(bins.min(axis=1))
         self._highs.append(bins.max(axis=1))
 
+    @property
+    def highs(self) -> np.ndarray:
+        return np.concatenate(self._highs or [self._rest])
+
+    @property
+    def span_s(self) -> tuple[float, float]:
+        return self._start_s, self._start_s + len(self.highs) * self._step / self._rate
+
     def draw(self, axis: object, color: str) -> None:
-        low, high = np.concatenate(self._lows or [self._rest]), np.concatenate(self._highs or [self._rest])
+        low, high = np.concatenate(self._lows or [self._rest]), self.highs
         seconds = self._start_s + np.arange(len(low)) * self._step / self._rate
         if self._step == 1:
             axis.plot(seconds, high, color=color, linewidth=0.8)

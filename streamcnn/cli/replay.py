@@ -1,8 +1,13 @@
 """`streamcnn replay`: the events of sound files."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from streamcnn.cli.options import (
     announce_compilation,
@@ -13,10 +18,13 @@ from streamcnn.cli.options import (
     rate_option,
     threshold_option,
 )
+from streamcnn.config import Config
 from streamcnn.errors import AudioFileError, InputError, RateError
 from streamcnn.events import Event
-from streamcnn.replaying import DEFAULT_BLOCK, replay
+from streamcnn.optional import BACKENDS
+from streamcnn.replaying import DEFAULT_BLOCK, BatchReplay, replay
 from streamcnn.sinks.lines import Lines
+from streamcnn.sources.wav import AudioFile
 
 
 @click.command("replay", short_help="Find the events in sound files.")
@@ -41,6 +49,10 @@ from streamcnn.sinks.lines import Lines
     metavar="EVENTS.jsonl|.csv|-",
     help="Where to write. [default: -, JSON lines on standard output]",
 )
+@click.option("--batch", is_flag=True, help="The same events, found with Keras, on a GPU where there is one.")
+@click.option(
+    "--backend", type=click.Choice(BACKENDS), help="Keras' backend for --batch. [default: the first installed]"
+)
 @click.option(
     "--edges",
     type=click.Choice(["mask", "keras"]),
@@ -61,6 +73,8 @@ def command(
     channels: tuple[int, ...] | None,
     block: int,
     output: str,
+    batch: bool,
+    backend: str | None,
     edges: str,
     plot: Path | None,
 ) -> None:
@@ -70,18 +84,16 @@ def command(
     """
     if plot is not None and len(files) != 1:
         raise InputError(f"--plot draws one file, {len(files)} are given")
+    if backend is not None and not batch:
+        raise InputError("--backend is for --batch", "give both")
     config = configured(config_path, "file", net=net, threshold=threshold, rate=rate, channels=channels)
     announce_compilation()
     names = [path.name for path in files]
     sessions = [path.name if names.count(path.name) == 1 else str(path) for path in files]
-    # Nets and settings are checked before an earlier result is overwritten.
-    replays = [
-        replay(path, config, block=block, rate=rate, mask_edges=edges == "mask", session=session)
-        for path, session in zip(files, sessions, strict=True)
-    ]
-    failed: AudioFileError | RateError | None = None
     drawn: list[Event] = []
-    with Lines(output) as lines:
+    failed: AudioFileError | RateError | None = None
+    options = {"rate": rate, "mask_edges": edges == "mask"}
+    with _replays(config, files, sessions, batch, backend, block, options) as replays, Lines(output) as lines:
         for one in replays:
             try:
                 for event in one:
@@ -101,3 +113,45 @@ def command(
 
         draw_replay(files[0], config.streams[0], drawn, plot)
         click.echo(f"drew {plot}", err=True)
+
+
+@contextmanager
+def _replays(
+    config: Config,
+    files: tuple[Path, ...],
+    sessions: list[str],
+    batch: bool,
+    backend: str | None,
+    block: int,
+    options: dict[str, object],
+) -> Iterator[list[Iterator[Event]]]:
+    """Give the events of each file. Nets and settings are checked before an earlier result is overwritten."""
+    pairs = list(zip(files, sessions, strict=True))
+    if not batch:
+        yield [replay(path, config, block=block, session=session, **options) for path, session in pairs]
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[speed]}"))
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("screening", total=sum(_frames(path) for path in files), speed="")
+
+        def progress(frames: int) -> None:
+            bar.advance(task, frames)
+            speed = bar.tasks[task].speed
+            bar.update(task, speed="" if speed is None else f"{speed / 1e6:.1f} M samples/s")
+
+        def say(text: str) -> None:
+            click.echo(f"streamcnn: {text}", err=True)
+
+        replays = BatchReplay(config, backend=backend, say=say, progress=progress, **options)
+        yield [replays.replay(path, session) for path, session in pairs]
+    share = replays.recomputed / replays.frames if replays.frames else 0
+    say(f"{replays.frames} frames screened, {share:.2%} of them computed again by the engine, which made the events")
+
+
+def _frames(path: Path) -> int:
+    try:
+        with AudioFile(path) as file:
+            return file.frames
+    except AudioFileError:  # its replay will say so
+        return 0

@@ -95,7 +95,7 @@ def _stream(stream: configuration.Stream, events: queue.Queue, screen: RunScreen
     source = service.configured_source(stream.source, rate, _standard_input)
     started = service.StreamService(stream.name, source, listeners, stream.source.gain, events)
     screen.add_stream(stream.name, rate)
-    nets = ", ".join(f"{net.name} (threshold {net.threshold:g})" for net in listeners)
+    nets = ", ".join(net.describe() for net in listeners)
     screen.note(f"stream '{stream.name}': {source.title} at {rate} Hz, listening for {nets}")
     return started
 

@@ -36,6 +36,11 @@ def describe(event: Detection | Gap) -> str:
     return f"{time}  {event.stream}  {event.label:<10}  sample {event.sample:>10}  score {event.score:.2f}{end}"
 
 
+def is_news(event: Detection | Gap) -> bool:
+    """Whether an event is worth a line for people: a detection is one once, however many phases it has."""
+    return isinstance(event, Gap) or event.phase == "confirmed"
+
+
 def lost_frames(gap: Gap) -> str:
     """Return how many frames a gap cost, for people."""
     return str(gap.frames) if gap.frames_error is not None else "an unknown number of"
@@ -147,7 +152,7 @@ class RunScreen:
                 self._live.update(Group(*(Text(meter(h)) for h in self._health.values())), refresh=True)
         if self._as_json:
             self._line(to_json(event).decode())
-        elif not isinstance(event, Health):
+        elif not isinstance(event, Health) and is_news(event):
             self._line(describe(event))
 
     def _line(self, text: str) -> None:

@@ -3,7 +3,6 @@
 import itertools
 import signal
 import sys
-from collections import deque
 
 import click
 from rich.console import Console, Group
@@ -11,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from streamcnn.cli.screen import describe, lost_frames, meter
+from streamcnn.cli.screen import describe, is_news, lost_frames, meter
 from streamcnn.config import DEFAULT_ENDPOINT
 from streamcnn.errors import SubscribeError
 from streamcnn.events import Detection, Event, Gap, Health, to_json
@@ -54,14 +53,16 @@ def _lines(subscriber: Subscriber, as_json: bool, count: int | None) -> None:
             continue
         if as_json:
             print(to_json(event).decode(), flush=True)
-        else:
-            print(meter(event) if isinstance(event, Health) else describe(event), flush=True)
+        elif isinstance(event, Health):
+            print(meter(event), flush=True)
+        elif is_news(event):
+            print(describe(event), flush=True)
         if number == count:
             return
 
 
 def _table(subscriber: Subscriber, endpoint: str, count: int | None) -> None:
-    latest: deque[Detection | Gap] = deque(maxlen=ROWS)
+    latest: dict[str, Detection | Gap] = {}  # by id, so that a tag's later phases take its row
     health: dict[str, Health] = {}
     seen = 0
     with Live(console=Console(), auto_refresh=False) as live:
@@ -78,11 +79,13 @@ def _table(subscriber: Subscriber, endpoint: str, count: int | None) -> None:
             if isinstance(event, Health):
                 health[event.stream] = event
             else:
-                latest.append(event)
+                latest[event.id if isinstance(event, Detection) else f"gap {seen}"] = event
+                while len(latest) > ROWS:
+                    del latest[next(iter(latest))]
             live.update(Group(*(Text(meter(h)) for h in health.values()), _rows(latest)), refresh=True)
 
 
-def _rows(latest: "deque[Detection | Gap]") -> Table:
+def _rows(latest: dict[str, Detection | Gap]) -> Table:
     table = Table(box=None)
     for heading, justify in [
         ("time (UTC)", "left"),
@@ -91,14 +94,29 @@ def _rows(latest: "deque[Detection | Gap]") -> Table:
         ("label", "left"),
         ("sample", "right"),
         ("score", "right"),
+        ("phase", "left"),
     ]:
         table.add_column(heading, justify=justify)
-    for event in reversed(latest):
+    for event in reversed(latest.values()):
         if isinstance(event, Gap):
-            cells = ("", event.stream, "gap", event.cause, str(event.start_sample), lost_frames(event))
+            cells = ("", event.stream, "gap", event.cause, str(event.start_sample), lost_frames(event), "")
         else:
             time = event.time.strftime("%H:%M:%S.%f")[:-3] if event.time else ""
-            cells = (time, event.stream, event.detector, event.label, str(event.sample), f"{event.score:.2f}")
+            cells = (
+                time,
+                event.stream,
+                event.detector,
+                event.label,
+                str(event.sample),
+                f"{event.score:.2f}",
+                event.phase,
+            )
         # As texts: what came over the wire is no markup.
-        table.add_row(*(Text(cell) for cell in cells), style="red" if isinstance(event, Gap) else None)
+        table.add_row(*(Text(cell) for cell in cells), style=_style(event))
     return table
+
+
+def _style(event: Detection | Gap) -> str | None:
+    if isinstance(event, Gap):
+        return "red"
+    return "dim" if event.phase in ("provisional", "retracted") else None

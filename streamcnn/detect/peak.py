@@ -15,7 +15,7 @@ The state moves by one frame at a time, so results cannot depend on how the scor
 import numpy as np
 
 from streamcnn.compiler.build import entry_point
-from streamcnn.detect.hits import Hit
+from streamcnn.detect.hits import Hit, shortest_decimal
 
 _NEVER = -(2**62)
 ACTIVE, ONSET, PEAK, LAST = range(4)  # columns of the state, one row an output
@@ -56,26 +56,29 @@ _compiled_scan = entry_point(
 )(_scan)
 
 
-def _decimal(score: np.float32) -> float:
-    """Return the float64 with the fewest digits that is this score in float32: 0.93, not 0.9300000071525574."""
-    return float(str(score))
-
-
 class PeakDetector:
-    """Finds peaks in a stream of scores; used by one thread at a time.
+    """The `Detector` that finds peaks.
 
     `outputs`: values a score has. `refractory`: output frames, at least 1.
     """
 
+    certain = True  # once nothing is open, only the last peak matters, and that for `memory` frames
+
     def __init__(self, outputs: int, threshold: float, refractory: int):
-        self.threshold = threshold
-        self._refractory = max(1, refractory)
+        self.thresholds = np.full(outputs, threshold)
+        self.memory = max(1, refractory)
+        self._threshold = threshold
         self._scan = _compiled_scan()
         self._state = np.zeros((outputs, 4), np.int64)
         self._best = np.zeros(outputs, np.float32)
         self._hits = np.zeros((0, 5), np.int64)
         self._hit_scores = np.zeros(0, np.float32)
         self.reset()
+
+    @property
+    def open(self) -> bool:
+        """Whether a run goes on."""
+        return bool(self._state[:, ACTIVE].any())
 
     def process(self, scores: np.ndarray, frames: int) -> list[Hit]:
         """Take the first `frames` of `scores` (at least frames, outputs), float32, C-ordered; return the decisions."""
@@ -84,15 +87,15 @@ class PeakDetector:
             scores,
             frames,
             self._frame,
-            self.threshold,
-            self._refractory,
+            self._threshold,
+            self.memory,
             self._state,
             self._best,
             self._hits,
             self._hit_scores,
         )
         self._frame += frames
-        return [Hit(*self._hits[k].tolist(), _decimal(self._hit_scores[k])) for k in range(count)]
+        return [Hit(*self._hits[k].tolist(), shortest_decimal(self._hit_scores[k])) for k in range(count)]
 
     def flush(self) -> list[Hit]:
         """End the scores: decide the runs that are still open, truncated, at the last frame seen."""
@@ -103,7 +106,7 @@ class PeakDetector:
                 int(row[PEAK]),
                 self._frame,
                 self._frame - 1,
-                _decimal(self._best[o]),
+                shortest_decimal(self._best[o]),
                 truncated=True,
             )
             for o, row in enumerate(self._state)
@@ -112,7 +115,7 @@ class PeakDetector:
         self._state[:, ACTIVE] = 0
         return hits
 
-    def reset(self, frame: int = 0) -> None:
+    def reset(self, frame: int = 0, *, known: bool = True) -> None:  # noqa: ARG002 (see `certain`)
         """Forget everything; the next score is that of output frame `frame`."""
         self._frame = frame
         self._state[:] = (0, 0, 0, _NEVER)

@@ -35,7 +35,8 @@ class NetInfo:
     net. `threshold`: the score above which its maker calls it a detection. `template`: the waveform it was trained to
     hear, whose last sample is the event's position, at the stream's scale; empty where there is no such thing. `prewarm`: it
     expects to start after endless silence instead of with zeros in every layer. `warmup_frames`: how many input frames a
-    recurrent net needs before its scores mean something.
+    recurrent net needs before its scores mean something. `detector`: settings of the detector that it was made for, as
+    they would stand in a configuration.
     """
 
     name: str = "net"
@@ -47,6 +48,7 @@ class NetInfo:
     template: tuple[float, ...] = ()
     prewarm: bool = False
     warmup_frames: int = 0
+    detector: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self):
         """Check the values."""

@@ -113,7 +113,7 @@ def _serialized(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
         "nodes": nodes,
         "input_shape": graph.input_shape,
         "length_class": graph.length_class,
-        "info": asdict(graph.info),
+        "info": {name: value for name, value in asdict(graph.info).items() if value != asdict(NetInfo())[name]},
     }
     return json.dumps(document, sort_keys=True, allow_nan=False), tensors
 

@@ -1,4 +1,4 @@
-"""Keras models to graphs. With training, the only file that knows Keras.
+"""Keras models to graphs.
 
 A model's operations are walked in the order in which Keras would run them; every operation either becomes layer records,
 vanishes because it does nothing at inference, or is refused by name. Nothing is skipped. Nested models are walked in the
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamcnn.errors import GraphError, MissingPartError, NetFileError, UnsupportedLayerError
+from streamcnn.errors import GraphError, NetFileError, UnsupportedLayerError
 from streamcnn.graph import layers as L
 from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node, reached, total_period
 from streamcnn.graph.layer import Shape, size
 from streamcnn.importers.keras_context import Context, check_layer
 from streamcnn.importers.keras_records import JOINS, MERGES, records
 from streamcnn.importers.keras_refusals import VANISHING
+from streamcnn.optional import keras_module
 from streamcnn.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -29,24 +30,6 @@ if TYPE_CHECKING:
 OPERATIONS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 OUTPUT = ""  # the key of a model's whole output among its tensors
 MAX_UNPACKED_BYTES = 2**31
-
-
-def keras_module() -> object:
-    """Import Keras, quietly.
-
-    Raises MissingPartError where it is not installed.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        with quiet_libraries():
-            import keras
-    except ImportError as error:
-        raise MissingPartError(
-            f"Keras models need Keras, which cannot be loaded ({error})",
-            "pip install 'streamcnn[keras]'; running a converted net does not need it",
-        ) from error
-    return keras
 
 
 def load_keras(path: str | os.PathLike[str]) -> "keras_types.Model":

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from streamcnn.errors import DeviceError
+from streamcnn.errors import RateError
 from streamcnn.ring import Ring
 from streamcnn.sources.live import ThreadedSource
 
@@ -37,7 +37,7 @@ class Demo(ThreadedSource):
     def __init__(self, rate: int, channels: int, block: int):
         super().__init__(rate, channels, block)
         if ramp_spacing(rate) < 2 * len(RAMP):
-            raise DeviceError(f"the demo's ramps do not fit into {rate} Hz", "use a net for at least 20 Hz")
+            raise RateError(f"the demo's ramps do not fit into {rate} Hz", "use a net for at least 20 Hz")
         # The first second has no ramp at sample 0; every later one is equal to the second one.
         self._seconds = demo_signal(0, 2 * rate, rate)
 

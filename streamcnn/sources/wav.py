@@ -81,6 +81,21 @@ class AudioFile:
                 "what is there has been read",
             )
 
+    def read(self, start: int, frames: int) -> np.ndarray:
+        """Return at most `frames` frames from number `start` on: float32 (frames, channels).
+
+        Raises AudioFileError where the data is damaged, or there is no such frame.
+        """
+        try:
+            if self._file.tell() != start:
+                self._file.seek(start)
+            block = self._file.read(frames, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AudioFileError(f"{self.path}: cannot be read at frame {start}: {error.error_string}") from error
+        if len(block) == 0:
+            raise AudioFileError(f"{self.path}: ends before frame {start}")
+        return np.ascontiguousarray(block[:, self._columns])
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -9,7 +9,7 @@ padding index 9 of an output that is seven frames shorter.
 import numpy as np
 
 from streamcnn.graph.graph import NetInfo
-from streamcnn.importers.keras import keras_module
+from streamcnn.optional import keras_module
 
 RAMP = np.arange(5, dtype=np.float32)
 SIGNAL = np.concatenate([np.zeros(9), RAMP, np.zeros(9)]).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from streamcnn.detect.peak import PeakDetector
 from streamcnn.engine import Engine
 from streamcnn.graph.graph import Graph, NetInfo
-from streamcnn.importers.keras import keras_module
+from streamcnn.optional import keras_module
 from streamcnn.training.lecture import RAMP, RATE, TARGET_LAG
 
 AMPLITUDE = (0.25, 0.25 * 10**0.5)  # peak of a ramp, a range of 10 dB

@@ -10,6 +10,8 @@ from streamcnn.events import Event, to_json
 
 HIGH_WATER_MARK = 100_000  # messages kept for each slow subscriber before it misses some
 LINGER_MS = 500
+# Reasons that another time may be gone: somebody else is there, or the network is not up yet.
+_MAY_PASS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV, errno.EACCES, errno.ENOENT)
 
 
 class Publisher:
@@ -29,7 +31,7 @@ class Publisher:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            kind = PublishError if error.errno in (errno.EADDRINUSE, errno.EACCES, errno.ENOENT) else EndpointError
+            kind = PublishError if error.errno in _MAY_PASS else EndpointError
             raise kind(
                 f"cannot publish at {endpoint}: {error.strerror or error}",
                 "choose another endpoint with --publish or publish.bind, or --publish none",
