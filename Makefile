@@ -1,9 +1,12 @@
 # Two commands are all there is to remember: `make run` and `make test`. Both make their own environment in .venv.
+# `sudo make install` puts the daemon into an environment of its own, with the units that run it.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+PREFIX ?= /opt/streamcnn
+UNITS  ?= /etc/systemd
 
-.PHONY: run test lint clean system-libraries
+.PHONY: run test lint install clean system-libraries
 
 run: $(VENV)/.installed-run system-libraries
 	@exec $(BIN)/streamcnn run $(ARGS)
@@ -43,6 +46,15 @@ system-libraries: | $(BIN)/python
 	  else \
 	    echo "PortAudio is not installed; sound cards will not work until you do: sudo apt install libportaudio2" >&2; \
 	  fi
+
+install: system-libraries
+	@$(PYTHON) -m venv $(PREFIX)
+	@echo "installing streamcnn into $(PREFIX) ..." >&2
+	@$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade .
+	@for scope in system user; do install -d $(UNITS)/$$scope; done
+	@sed 's|/opt/streamcnn|$(PREFIX)|' 'systemd/streamcnn@.service' > '$(UNITS)/system/streamcnn@.service'
+	@sed 's|/opt/streamcnn|$(PREFIX)|' 'systemd/user/streamcnn@.service' > '$(UNITS)/user/streamcnn@.service'
+	@echo "installed; now write /etc/streamcnn/NAME.yaml and: systemctl enable --now streamcnn@NAME" >&2
 
 clean:
 	rm -rf $(VENV) build dist

@@ -143,14 +143,15 @@ class Config(_Record, kw_only=True):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without dates (a name may look like one), and with numbers such as 1e-3, which YAML 1.1 reads as words."""
+    """YAML 1.2 where 1.1 surprises: `on`, `off`, `yes` and `no` are words, 1e-3 is a number, and there are no dates."""
 
     yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "bool")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|false"), list("tf"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
 )

@@ -29,6 +29,18 @@ def test_a_whole_configuration_is_read():
     assert (net.detector.threshold, net.detector.refractory) == (0.6, 0.010)
 
 
+def test_a_tags_settings_are_read():
+    """A tag's thresholds are one number or one a label, and its spans of time are in seconds."""
+    tag = "{kind: tag, labels: [a, b], on: {a: 0.7, b: 0.9}, off: 0.4, smooth: 100ms, min_duration: 150ms}"
+    read = config.parse(
+        GOOD.replace("{kind: peak, label: ramp, threshold: 0.6, refractory: 10ms}", tag), Path("x.yaml")
+    )
+    detector = read.streams[0].nets[0].detector
+    assert config.kind_of(detector) == "tag"
+    assert (detector.labels, detector.on, detector.off) == (("a", "b"), {"a": 0.7, "b": 0.9}, 0.4)
+    assert (detector.smooth, detector.min_duration) == (0.1, 0.15)
+
+
 def test_paths_start_at_the_configuration(tmp_path: Path):
     """A net's relative path starts at the configuration's folder; a bare name stays the name of a shipped net."""
     (tmp_path / "c.yaml").write_text(GOOD + "", encoding="utf-8")
@@ -48,6 +60,13 @@ def test_paths_start_at_the_configuration(tmp_path: Path):
         (("gain: 2.0", "gain: -1"), 4, ["streams[0].source.gain", "> 0"]),
         (("name: mic0", "name: mic.0"), 3, ["streams[0].name", "regex"]),
         (("refractory: 10ms", "refractory: 10"), 8, ["streams[0].nets[0].detector.refractory", "`10ms`", "got `10`"]),
+        (
+            ("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "kind: tag, on: 1.5"),
+            8,
+            ["detector.on", "<= 1.0"],
+        ),
+        (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "kind: tag, labels: [a, a]"), 8, ["`a` twice"]),
+        (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "on: 0.5"), 8, ["detector", "kind"]),
         (("kind: peak", "kind: peek"), 8, ["streams[0].nets[0].detector.kind", "'peek'"]),
         (("net: nets/ramp.safetensors\n", "\n"), 6, ["streams[0].nets[0]", "missing required field `net`"]),
         (("gain: 2.0", "gain: .inf"), 4, ["streams[0].source", "finite", "gain"]),

@@ -2,7 +2,9 @@
 
 import os
 import queue
+import socket
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from streamcnn.events import Detection, Event, Gap, Health
 from streamcnn.graph import store
 from streamcnn.listener import Listener
 from streamcnn.ring import Ring
+from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sources.demo import Demo, demo_signal, ramp_spacing
 from streamcnn.sources.live import ThreadedSource
 from streamcnn.sources.raw import Raw
@@ -223,3 +226,82 @@ def test_long_blocks_fit_into_the_ring():
     assert np.array_equal(first.samples[:, 0], demo_signal(0, 3500, 1000))
     stream = service.StreamService("s", source, [LECTURE], 1.0, queue.Queue())
     assert stream._ring.capacity >= 4 * 3500
+
+
+class Manager:
+    """Writes down what a service manager is told."""
+
+    def __init__(self):
+        self.told: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *text: self.told.append(" ".join((name, *text)))
+
+
+@pytest.mark.parametrize(
+    ("paced", "beats", "ready"), [(True, True, True), (True, False, False), (False, False, True)], ids=str
+)
+def test_only_progress_feeds_the_watchdog(monkeypatch: pytest.MonkeyPatch, paced: bool, beats: bool, ready: bool):
+    """The manager hears that all is ready once frames are processed, and is fed while more come; a pipe may be silent."""
+    monkeypatch.setattr(service, "HEALTH_EVERY_S", 0.05)
+
+    def act(ring: Ring) -> None:
+        while not source._stopping.wait(0.01):
+            if beats:
+                ring.write(np.zeros((64, 1), np.float32))
+
+    source, manager = Script(act), Manager()
+    source.paced = paced
+    events: queue.Queue = queue.Queue()
+    stream = service.StreamService("s", source, [LECTURE], 1.0, events)
+    list(service.run([stream], events, None, lambda: len(manager.told) > 12, 30.0, manager))
+    assert ("ready" in manager.told) == ready
+    assert ("alive" in manager.told) == (beats or not paced)
+    assert any(line.startswith("status s: no signal, silent, 0 detections") for line in manager.told)
+    assert manager.told[-1] == "stopping"
+
+
+def test_inference_that_hangs_does_not_feed_the_watchdog(monkeypatch: pytest.MonkeyPatch):
+    """While audio comes in and nothing is processed, the watchdog starves."""
+    monkeypatch.setattr(service, "HEALTH_EVERY_S", 0.05)
+    hanging = threading.Event()
+    process = service.Pipeline.process
+    monkeypatch.setattr(service.Pipeline, "process", lambda self, x: (hanging.wait(20), process(self, x))[1])
+
+    def act(ring: Ring) -> None:
+        while not source._stopping.wait(0.01):
+            ring.write(np.zeros((64, 1), np.float32))
+
+    source, manager = Script(act), Manager()
+    source.paced = True
+    events: queue.Queue = queue.Queue()
+    stream = service.StreamService("s", source, [LECTURE], 1.0, events)
+    try:
+        for _ in service.run([stream], events, None, lambda: len(manager.told) > 12, 30.0, manager):
+            if len(manager.told) > 10 and not hanging.is_set():
+                assert "alive" not in manager.told
+                assert "ready" not in manager.told
+                hanging.set()
+    finally:
+        hanging.set()
+
+
+def test_what_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Messages arrive as datagrams at NOTIFY_SOCKET, and go nowhere, without harm, where nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        manager = ServiceManager()
+        manager.ready()
+        manager.status("two\nlines")
+        manager.alive()
+        manager.stopping()
+        assert [listening.recv(100) for _ in range(4)] == [
+            b"READY=1",
+            b"STATUS=two lines",
+            b"WATCHDOG=1",
+            b"STOPPING=1",
+        ]
+    manager.alive()
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    ServiceManager().ready()

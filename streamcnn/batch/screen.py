@@ -98,7 +98,7 @@ class Screen:
         error = 0.0
         channels = self._nets[0].graph.input_channels
         for number, chunks in enumerate(self.layout.batches(_finite(blocks, bad), channels)):
-            found = self._predict(chunks)
+            found = self.screen(chunks)
             for one, excess in zip(kept, found, strict=True):
                 one.append(excess.reshape(-1))
             if number % PROBE_EVERY == 0:
@@ -107,8 +107,8 @@ class Screen:
         alarms = (_spans(net, np.concatenate(one), margin) for net, one in zip(self._nets, kept, strict=True) if one)
         return merged([*bad, *(span for spans in alarms for span in spans)])
 
-    def _predict(self, chunks: np.ndarray) -> list[np.ndarray]:
-        """Return each net's excess (chunks, runs); where memory is short, in smaller and smaller batches."""
+    def screen(self, chunks: np.ndarray) -> list[np.ndarray]:
+        """Return each net's excess (chunks, runs) of chunks cut by `layout`; where memory is short, in smaller batches."""
         parts, done = [], 0
         while done < len(chunks):
             some = chunks[done : done + self.layout.batch]

@@ -123,16 +123,17 @@ def _card(recordings: spoken.Recordings, scores: dict[str, dict[float, Score]], 
     table = "\n".join(
         ["| left out | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads), *rows, f"| **mean** | {mean} |"]
     )
+    noisiest, cleanest = tagger.SNR_DB
     attribution = ATTRIBUTION.format(speakers=", ".join(recordings.speakers), noises=", ".join(recordings.noises))
     return f"""## What it is
 A tagger of the spoken English digits zero to nine: a causal, strided 1-D convolutional net on raw 8 kHz audio, softmax
-over ten digits and "none" every {1000 * tagger.HOP / spoken.RATE:g} ms. It answers when a word has ended. A demonstration of tags on
-speech, by five speakers and in English only; no wake word, and no judge of what was said.
+over ten digits and "none" every {1000 * tagger.HOP / spoken.RATE:g} ms. It answers when a word has ended. A demonstration of
+tags on speech, by five speakers and in English only; no wake word, and no judge of what was said.
 
 ## How it was trained
-{tagger.STEPS} batches of {tagger.BATCH} made clips of {tagger.CLIP_S:g} s: words at random speeds, levels and colours in noise at
-{tagger.SNR_DB[0]:g} to {tagger.SNR_DB[1]:g} dB and in silence; cross-entropy, AdamW, averaged weights. Seed {SEED}. The filter bank at its
-front is fixed.
+{tagger.STEPS} batches of {tagger.BATCH} made clips of {tagger.CLIP_S:g} s: words at random speeds, levels and colours in
+noise at {noisiest:g} to {cleanest:g} dB and in silence; cross-entropy, AdamW, averaged weights. Seed {SEED}. The filter bank
+at its front is fixed.
 
 {attribution}
 

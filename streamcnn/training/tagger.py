@@ -122,8 +122,8 @@ class Clips:
             spoken = self._spoken[number][int(random.integers(len(SPEEDS)))]
             spoken = self._coloured(spoken) * _gain(random, WORD_LEVELS_DB)
             end = start + len(spoken)
-            low, high = max(0, start), min(self._frames, end)
-            samples[low:high] += spoken[low - start : high - start]
+            low, high = max(0, start), max(0, min(self._frames, end))
+            samples[low:high] += spoken[low - start :][: high - low]
             self._mark(positions, targets, weights, start, end, self._words[number].digit)
             start = end + int(random.uniform(*GAPS_S) * RATE)
         return (samples + self._noise()) * _gain(random, CLIP_LEVELS_DB), targets, weights

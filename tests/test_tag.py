@@ -1,0 +1,131 @@
+"""The detector `tag`, against its rules written out in plain Python."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcnn.detect.hits import Hit
+from streamcnn.detect.tag import TagDetector
+from tests.graphs import pieces
+
+scores = st.lists(
+    st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.6, 0.9, 1.0, 1.5, -2.0, float("nan"), float("inf")]), max_size=80
+)
+smooths = st.sampled_from([0.0, 0.7, 2.0, 9.0])
+
+
+def naive_tags(values: list[float], on: float, off: float, smooth: float, min_frames: int) -> list[Hit]:
+    """Find tags by looking at one score after the other."""
+    kept = np.float32(np.exp(-1 / smooth)) if smooth else np.float32(0)
+    taken = np.float32(1 - np.exp(-1 / smooth)) if smooth else np.float32(1)
+    on, off, s = np.float32(on), np.float32(off), np.float32(0)
+    hits, onset, peak, confirmed = [], None, 0, False
+    heard = [np.float32(min(v, 1)) if np.isfinite(v) and v > 0 else np.float32(0) for v in values]
+
+    def hit(phase: str, end: int | None, frame: int, **more: bool) -> Hit:
+        return Hit(0, onset, peak, end, frame, float(str(heard[peak])), phase=phase, **more)
+
+    for frame, x in enumerate(heard):
+        s = kept * s + taken * x
+        if onset is None:
+            if s >= on:
+                onset = peak = frame
+                confirmed = min_frames <= 1
+                hits.append(hit("confirmed" if confirmed else "provisional", None, frame))
+        elif s < off:
+            hits.append(hit("ended" if confirmed else "retracted", frame, frame))
+            onset = None
+        else:
+            peak = frame if x > heard[peak] else peak
+            if not confirmed and frame - onset + 1 >= min_frames:
+                confirmed = True
+                hits.append(hit("confirmed", None, frame))
+    if onset is not None:
+        end = len(values)
+        hits.append(hit("ended" if confirmed else "retracted", end, end - 1, truncated=True))
+    return hits
+
+
+def detect(detector: TagDetector, blocks: list[np.ndarray]) -> list[Hit]:
+    """Run a detector over blocks of scores (frames, outputs), to their end."""
+    hits = [hit for block in blocks for hit in detector.process(np.ascontiguousarray(block), len(block))]
+    return hits + detector.flush()
+
+
+@given(values=scores, on=st.sampled_from([0.3, 0.5, 0.9, 1.0]), smooth=smooths, min_frames=st.integers(0, 6))
+def test_tags_are_those_of_the_rules(values: list[float], on: float, smooth: float, min_frames: int):
+    """For any scores and settings the tags, phase by phase, are those that the rules, written out, give."""
+    detector = TagDetector(1, [0], [on], [0.6 * on], smooth, min_frames)
+    found = detect(detector, [np.array(values, np.float32).reshape(-1, 1)])
+    assert found == naive_tags(values, on, 0.6 * on, smooth, min_frames)
+
+
+@given(
+    values=st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 3), max_size=60), smooth=smooths, seed=st.integers(0, 999)
+)
+def test_tags_do_not_depend_on_the_split(values: list[tuple], smooth: float, seed: int):
+    """For any split of the scores of several outputs the tags are the same, and outputs not watched have none."""
+    table = np.array(values, np.float32).reshape(-1, 3)
+    found = [
+        detect(TagDetector(3, [2, 0], [0.4, 0.6], [0.2, 0.6], smooth, 3), blocks)
+        for blocks in (pieces(table, seed), [table])
+    ]
+    assert found[0] == found[1]
+    assert all(hit.output != 1 for hit in found[0])
+
+
+@given(values=scores, on=st.sampled_from([0.5, 0.9]), smooth=smooths, min_frames=st.integers(0, 6))
+def test_every_tag_is_told_to_its_end(values: list[float], on: float, smooth: float, min_frames: int):
+    """Hits of one onset come as provisional, then retracted, or confirmed and then ended; and the peak is in the tag."""
+    detector = TagDetector(1, [0], [on], [0.5 * on], smooth, min_frames)
+    found = detect(detector, [np.array(values, np.float32).reshape(-1, 1)])
+    for onset, hits in itertools.groupby(found, key=lambda hit: hit.onset):
+        hits = list(hits)
+        phases = [hit.phase for hit in hits]
+        assert phases in (["provisional", "retracted"], ["provisional", "confirmed", "ended"], ["confirmed", "ended"])
+        assert onset <= hits[-1].peak < hits[-1].end
+        assert hits[-1].score >= on * (1 - 1e-6)
+
+
+@given(values=st.lists(st.floats(0, 1, width=32), max_size=200), start=st.integers(0, 199), smooth=smooths)
+def test_an_unknown_past_is_certain_or_owned_up_to(values: list[float], start: int, smooth: float):
+    """Started late while nothing is open, a detector decides as one that heard all, or says that it is not certain."""
+    table = np.array(values, np.float32).reshape(-1, 1)
+    whole, late = (TagDetector(1, [0], [0.6], [0.3], smooth, 2) for _ in range(2))
+    early = whole.process(table[:start], len(table[:start]))
+    if whole.open:
+        return
+    late.reset(len(table[:start]), known=False)
+    late_hits = detect(late, [table[start:]])
+    assert not late.certain or detect(whole, [table[start:]]) == late_hits
+    assert all(hit.decided < start for hit in early)
+
+
+def test_memory_is_long_enough_for_certainty():
+    """After `memory` frames in which nothing began, decisions of an unknown past are certain."""
+    detector = TagDetector(1, [0], [0.6], [0.3], 12.5, 1)
+    detector.reset(0, known=False)
+    table = np.r_[np.full(detector.memory, 0.55), np.linspace(0.55, 1, 50), np.zeros(100)].astype(np.float32)[:, None]
+    assert [hit.phase for hit in detect(detector, [table])] == ["confirmed", "ended"]
+    assert detector.certain
+
+
+def test_a_decision_on_an_unknown_past_is_not_certain():
+    """Where the smoothed score hangs on what was not heard, the detector says so."""
+    detector = TagDetector(1, [0], [0.6], [0.3], 12.5, 1)
+    detector.reset(0, known=False)
+    detector.process(np.full((1, 1), 0.7, np.float32), 1)
+    assert not detector.certain
+    detector.reset(0)
+    assert detector.certain
+
+
+@pytest.mark.parametrize("smooth", [0.0, 3.0])
+def test_a_tag_without_a_shortest_duration_is_confirmed_at_once(smooth: float):
+    """With no minimum duration there is no provisional phase."""
+    table = np.ones((20, 1), np.float32)
+    first, last = detect(TagDetector(1, [0], [0.5], [0.25], smooth, 0), [table])
+    assert (first.phase, first.end, last.phase, last.end, last.truncated) == ("confirmed", None, "ended", 20, True)
