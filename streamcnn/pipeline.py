@@ -83,8 +83,9 @@ class Pipeline:
     def leap(self, sample: int) -> None:
         """Go on at `sample`, a multiple of every net's period, as if all frames before it had been processed.
 
-        Nothing may be `open`, and no score that comes less than its net's lead (see `leads`) behind `sample` may reach its
-        threshold. Where more than that would have been needed for the same decisions, `certain` becomes False.
+        Nothing may be `open`, and no score, or smoothed one where a detector smooths, that comes less than its net's lead (see
+        `leads`) behind `sample` may reach its threshold. Where more than that would have been needed for the same
+        decisions, `certain` becomes False.
         """
         self.sample = sample
         for runner in self._runners:

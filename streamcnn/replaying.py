@@ -13,7 +13,7 @@ import numpy as np
 
 from streamcnn import config as configuration
 from streamcnn.batch.device import device
-from streamcnn.batch.screen import Screen, Screened
+from streamcnn.batch.screen import Screen, Screened, smoothed
 from streamcnn.errors import AudioFileError, ConfigError, RateError
 from streamcnn.events import Event
 from streamcnn.listener import load_listeners, needed_rate
@@ -187,7 +187,9 @@ class _Stream:
     def screened(self) -> list[Screened]:
         """Return the nets as a screen sees them."""
         gain, leads = self._settings.source.gain, self.pipeline(Path()).leads
-        return [
-            Screened(net.graph, gain * net.graph.info.input_scale, net.detector(self._rate).thresholds, lead)
-            for net, lead in zip(self._nets, leads, strict=True)
-        ]
+        screened = []
+        for net, lead in zip(self._nets, leads, strict=True):
+            detector, scale = net.detector(self._rate), gain * net.graph.info.input_scale
+            graph = smoothed(net.graph, detector.kept, detector.memory)
+            screened.append(Screened(graph, scale, detector.thresholds, lead))
+        return screened

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamcnn import load
 from streamcnn.events import Detection, Event, Gap, Health
+from streamcnn.training import spoken
 from streamcnn.wire.subscriber import Subscriber
-from tests.conftest import Cli, SoundServer, wait_until
+from tests.conftest import ROOT, Cli, SoundServer, wait_until
 from tests.signals import RATE, ramps, write
 
 
@@ -35,11 +37,15 @@ def _stop(daemon: subprocess.Popen, number: int = signal.SIGINT) -> tuple[int, s
     return daemon.returncode, out, err
 
 
-def _heard(subscriber: Subscriber, events: list[Event], count: int) -> bool:
+def _heard(subscriber: Subscriber, events: list[Event], count: int, phase: str = "confirmed") -> bool:
     event = subscriber.receive(0.2)
     if event is not None:
         events.append(event)
-    return sum(isinstance(e, Detection) for e in events) >= count
+    return len(_detections(events, phase)) >= count
+
+
+def _detections(events: list[Event], phase: str) -> list[Detection]:
+    return [event for event in events if isinstance(event, Detection) and event.phase == phase]
 
 
 def test_twenty_ramps_through_the_sound_card(tmp_path: Path, endpoint: str, here: Cli, sound_server: SoundServer):
@@ -69,6 +75,35 @@ def test_twenty_ramps_through_the_sound_card(tmp_path: Path, endpoint: str, here
     assert code == 130
     assert "Traceback" not in err
     assert "ALSA lib" not in err
+
+
+def test_spoken_digits_through_the_sound_card(
+    tmp_path: Path, endpoint: str, here: Cli, sound_server: SoundServer, data_folder: Path
+):
+    """The shipped configuration hears digits that are played, as tags in the order in which they are said."""
+    words, random = spoken.load_recordings(data_folder).words[::203], np.random.default_rng(3)
+    samples, said = spoken.glued(words, np.zeros(1, np.float32), np.inf, (0.6, 1.0), random)
+    # The net answers only once it has heard as much as it can see.
+    samples = np.concatenate([np.zeros(load("digits").receptive_field, np.float32), samples])
+    path = write(tmp_path / "digits.wav", samples, spoken.RATE)
+    wanted = [spoken.LABELS[word.digit] for word in said]
+    daemon = here.start("run", "--config", ROOT / "configs" / "digits.yaml", "--publish", endpoint)
+    try:
+        with Subscriber(endpoint) as subscriber:
+            events: list[Event] = []
+            wait_until(lambda: isinstance(subscriber.receive(0.2), Health), "the daemon's first health event")
+            sound_server.play(path)
+            wait_until(lambda: _heard(subscriber, events, len(said), "ended"), "the end of each digit")
+            code, out, err = _stop(daemon)
+    finally:
+        daemon.kill()
+    ends = _detections(events, "ended")
+    assert [tag.label for tag in _detections(events, "confirmed")] == wanted
+    assert [tag.label for tag in ends] == wanted
+    assert [label for line in out.splitlines() for label in spoken.LABELS if f" {label} " in line] == wanted
+    gaps = np.diff([tag.sample for tag in ends]) - np.diff([word.end for word in said])
+    assert np.abs(gaps).max() < 0.2 * spoken.RATE
+    assert (code, "Traceback" in err) == (130, False)
 
 
 def test_silence_and_signal_are_told_apart(tmp_path: Path, endpoint: str, here: Cli, sound_server: SoundServer):

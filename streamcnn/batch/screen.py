@@ -7,6 +7,9 @@ Theory. A score's excess is (score - threshold) / |threshold|, the greatest over
 may begin. The greatest of every run of a few output frames is kept. The margin is MARGIN, or SAFETY times the greatest
 difference from the engine that was found in this very signal, whichever is more; it is measured where the excess is
 greatest, which is where it matters.
+
+Where a detector smooths its scores, the thresholds are held against smoothed ones here too: single frames that reach a
+threshold are many, and nothing comes of most of them. Smoothing becomes one layer more of the screened net.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +22,8 @@ from streamcnn.batch.chunks import Layout, bad_runs, merged
 from streamcnn.batch.forward import computable, forward, refuse_inexpressible
 from streamcnn.engine import Engine
 from streamcnn.errors import RunError
-from streamcnn.graph.graph import Graph
+from streamcnn.graph.graph import Graph, Node
+from streamcnn.graph.layers import Activation, Conv1D
 
 RUN = 64  # input frames, at least, for which one excess is kept
 CHUNK = 1 << 16  # input frames, at least, of a chunk
@@ -29,6 +33,7 @@ MARGIN = 0.02
 SAFETY = 16
 PROBE_EVERY = 16  # batches
 PROBE = 4096  # input frames
+MOST_TAPS = 512  # of the smoothing; with more of them it would cost more than it spares
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,24 @@ class Screened:
     def runs(self, ops: object, excess: object) -> object:
         """Return the greatest excess of each run of frames, from that of each frame (chunks, frames)."""
         return ops.max(ops.reshape(excess, (-1, excess.shape[-1] // self.run, self.run)), axis=2)
+
+
+def smoothed(graph: Graph, kept: float, frames: int) -> Graph:
+    """Return a net whose scores are clipped to [0, 1] and smoothed over so many frames, as a detector does it.
+
+    Over too many frames the net comes back as it is: a smoothed score first reaches a threshold in a frame where the score
+    itself does, so nothing is missed.
+    """
+    scores, outputs = graph.output_name, graph.output_channels
+    if kept == 0 or frames > MOST_TAPS or graph.shapes[scores] != (outputs,):
+        return graph
+    taps = (1 - kept) * kept ** np.arange(frames)[::-1]
+    clip = Node(f"{scores}/clipped", Activation(activation="relu", settings=(0.0, 1.0, 0.0)), (scores,))
+    kernel = np.repeat(taps[:, None, None], outputs, axis=2)
+    return replace(
+        graph,
+        nodes=(*graph.nodes, clip, Node(f"{scores}/smoothed", Conv1D(kernel=kernel, groups=outputs), (clip.name,))),
+    )
 
 
 class Screen:

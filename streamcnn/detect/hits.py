@@ -28,10 +28,13 @@ class Detector(Protocol):
 
     `thresholds`: for each output, the score without which nothing ever begins there. `memory`: after so many frames in
     which nothing was open and no score reached its threshold, everything older has no part in what is decided (but for
-    what `reset` says). `certain`: False once a decision hung on a state that was not known; see `reset`.
+    what `reset` says). `kept`: which share of a smoothed score stays from one frame to the next, 0 where thresholds are
+    held against scores as they come; smoothed are scores clipped to [0, 1]. `certain`: False once a decision hung on a
+    state that was not known; see `reset`.
     """
 
     thresholds: np.ndarray
+    kept: float
     memory: int
     certain: bool
 
@@ -48,7 +51,8 @@ class Detector(Protocol):
     def reset(self, frame: int = 0, *, known: bool = True) -> None:
         """Forget everything; the next score is that of output frame `frame`.
 
-        `known` is False where scores went before that this detector has not seen, none of which could begin anything.
+        `known` is False where scores went before that this detector has not seen, and neither there nor in the next `memory`
+        frames anything begins.
         """
 
 

@@ -62,6 +62,7 @@ class PeakDetector:
     `outputs`: values a score has. `refractory`: output frames, at least 1.
     """
 
+    kept = 0.0
     certain = True  # once nothing is open, only the last peak matters, and that for `memory` frames
 
     def __init__(self, outputs: int, threshold: float, refractory: int):

@@ -14,6 +14,7 @@ Theory. The smoothed score depends on all of the past, but ever less. Since roun
 two detectors that see the same scores, the one that started lower never overtakes. Started from a state that is idle but
 not known, the truth lies between s = 0 and s = on, so both are carried (LOW, HIGH). While they decide alike, they decide as
 the truth does, and where they do not, the detector says so (`certain`). One that knows its past has LOW equal to HIGH.
+Who starts it so has seen, roughly, that nothing begins in the first `memory` frames either: there HIGH stays below `on`.
 """
 
 import math
@@ -24,7 +25,8 @@ import numpy as np
 from streamcnn.compiler.build import entry_point
 from streamcnn.detect.hits import Hit, shortest_decimal
 
-OUTPUT, ONSET, PEAK, PHASE, UNCERTAIN = range(5)  # columns of the state, one row a watched output
+# Columns of the state, one row a watched output; until the frame QUIET it is known that nothing begins.
+OUTPUT, ONSET, PEAK, PHASE, UNCERTAIN, QUIET = range(6)
 IDLE, BEGUN, CONFIRMED = range(3)  # values of PHASE
 LOW, HIGH = range(2)
 PHASES = ("provisional", "confirmed", "retracted", "ended")
@@ -44,6 +46,8 @@ def _scan(scores, frames, first_frame, on, off, keep, take, min_frames, state, b
             smoothed[o, HIGH] = keep * smoothed[o, HIGH] + take * x
             phase = -1
             if state[o, PHASE] == IDLE:
+                if frame < state[o, QUIET] and smoothed[o, HIGH] >= on[o]:
+                    smoothed[o, HIGH] = np.nextafter(on[o], np.float32(0))
                 if (smoothed[o, LOW] >= on[o]) != (smoothed[o, HIGH] >= on[o]):
                     state[o, UNCERTAIN] = 1
                 if smoothed[o, LOW] >= on[o]:
@@ -100,14 +104,14 @@ class TagDetector:
     ):
         self.thresholds = np.full(outputs, np.inf)
         self.thresholds[list(watched)] = on
-        kept = math.exp(-1 / smooth) if smooth else 0.0
-        self.memory = 1 if kept == 0 else math.ceil(math.log(FORGOTTEN) / math.log(kept))
-        self._keep, self._take = np.float32(kept), np.float32(1 - kept)
+        self.kept = math.exp(-1 / smooth) if smooth else 0.0
+        self.memory = 1 if self.kept == 0 else math.ceil(math.log(FORGOTTEN) / math.log(self.kept))
+        self._keep, self._take = np.float32(self.kept), np.float32(1 - self.kept)
         self._on, self._off = np.array(on, np.float32), np.array(off, np.float32)
         self._min_frames = max(1, min_frames)
         self._scan = _compiled_scan()
         self._watched = np.array(watched, np.int64)
-        self._state = np.zeros((len(watched), 5), np.int64)
+        self._state = np.zeros((len(watched), 6), np.int64)
         self._best = np.zeros(len(watched), np.float32)
         self._smoothed = np.zeros((len(watched), 2), np.float32)
         self._hits = np.zeros((0, 5), np.int64)
@@ -160,7 +164,7 @@ class TagDetector:
                 truncated=True,
                 phase=PHASES[END if phase == CONFIRMED else RETRACT],
             )
-            for (output, onset, peak, phase, _), best in zip(self._state.tolist(), self._best, strict=True)
+            for (output, onset, peak, phase, *_), best in zip(self._state.tolist(), self._best, strict=True)
             if phase != IDLE
         ]
         self._state[:, PHASE] = IDLE
@@ -169,7 +173,8 @@ class TagDetector:
     def reset(self, frame: int = 0, *, known: bool = True) -> None:
         """Forget everything; the next score is that of output frame `frame`.
 
-        `known` is False where scores went before that this detector has not seen, none of which could begin anything.
+        `known` is False where scores went before that this detector has not seen, and neither there nor in the next `memory`
+        frames anything begins.
         """
         self._frame = frame
         self._state[:] = 0
@@ -177,6 +182,7 @@ class TagDetector:
         self._smoothed[:] = 0
         if not known:
             self._smoothed[:, HIGH] = self._on
+            self._state[:, QUIET] = frame + self.memory
 
     def _hit(self, row: list[int], best: np.float32) -> Hit:
         output, onset, peak, frame, phase = row

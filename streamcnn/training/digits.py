@@ -12,7 +12,7 @@ from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.importers.keras import import_keras
 from streamcnn.listener import Listener, own_detector
 from streamcnn.pipeline import Pipeline
-from streamcnn.training import card, spoken, tagger
+from streamcnn.training import card, clips, spoken, tagger
 
 SEED = 1
 SNRS_DB = (math.inf, 20.0, 10.0, 5.0)
@@ -123,17 +123,17 @@ def _card(recordings: spoken.Recordings, scores: dict[str, dict[float, Score]], 
     table = "\n".join(
         ["| left out | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads), *rows, f"| **mean** | {mean} |"]
     )
-    noisiest, cleanest = tagger.SNR_DB
+    noisiest, cleanest = clips.SNR_DB
     attribution = ATTRIBUTION.format(speakers=", ".join(recordings.speakers), noises=", ".join(recordings.noises))
     return f"""## What it is
 A tagger of the spoken English digits zero to nine: a causal, strided 1-D convolutional net on raw 8 kHz audio, softmax
-over ten digits and "none" every {1000 * tagger.HOP / spoken.RATE:g} ms. It answers when a word has ended. A demonstration of
+over ten digits and "none" every {1000 * clips.HOP / spoken.RATE:g} ms. It answers when a word has ended. A demonstration of
 tags on speech, by five speakers and in English only; no wake word, and no judge of what was said.
 
 ## How it was trained
-{tagger.STEPS} batches of {tagger.BATCH} made clips of {tagger.CLIP_S:g} s: words at random speeds, levels and colours in
-noise at {noisiest:g} to {cleanest:g} dB and in silence; cross-entropy, AdamW, averaged weights. Seed {SEED}. The filter bank
-at its front is fixed.
+{tagger.STEPS} batches of {tagger.BATCH} made clips of {clips.CLIP_S:g} s: words at random speeds, levels and colours in
+noise at {noisiest:g} to {cleanest:g} dB and in silence, the bands of each clip shifted, spread and partly blotted out;
+cross-entropy, AdamW, averaged weights. Seed {SEED}. The filter bank at its front is fixed.
 
 {attribution}
 
