@@ -47,14 +47,23 @@ system-libraries: | $(BIN)/python
 	    echo "PortAudio is not installed; sound cards will not work until you do: sudo apt install libportaudio2" >&2; \
 	  fi
 
-install: system-libraries
+# It uses nothing of the environment in .venv, which belongs to the user who made it, not to root.
+install:
+	@case '$(PREFIX)' in /*) ;; *) echo "PREFIX is '$(PREFIX)', expected an absolute path" >&2; exit 2;; esac
+	@case '$(PREFIX)$(UNITS)' in *[!A-Za-z0-9/._-]*) \
+	  echo "PREFIX and UNITS may hold letters, digits, '.', '_' and '-' only" >&2; exit 2;; esac
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "streamcnn needs Python 3.11 or newer; name one with: make PYTHON=python3.12 install" >&2; exit 2; }
+	@$(PYTHON) -c 'import ctypes.util, sys; sys.exit(ctypes.util.find_library("portaudio") is None)' || \
+	  echo "PortAudio is not installed; sound cards will not work until you do: apt install libportaudio2" >&2
 	@$(PYTHON) -m venv $(PREFIX)
 	@echo "installing streamcnn into $(PREFIX) ..." >&2
 	@$(PREFIX)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade .
 	@for scope in system user; do install -d $(UNITS)/$$scope; done
 	@sed 's|/opt/streamcnn|$(PREFIX)|' 'systemd/streamcnn@.service' > '$(UNITS)/system/streamcnn@.service'
 	@sed 's|/opt/streamcnn|$(PREFIX)|' 'systemd/user/streamcnn@.service' > '$(UNITS)/user/streamcnn@.service'
-	@echo "installed; now write /etc/streamcnn/NAME.yaml and: systemctl enable --now streamcnn@NAME" >&2
+	@echo "installed; now write /etc/streamcnn/NAME.yaml and:" \
+	  "systemctl daemon-reload; systemctl enable --now streamcnn@NAME" >&2
 
 clean:
 	rm -rf $(VENV) build dist

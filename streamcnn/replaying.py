@@ -96,12 +96,10 @@ class BatchReplay:
 
     def _spans(self, file: AudioFile) -> list[tuple[int, int]]:
         """Return where in a file something may be decided."""
-        before, probed = self.frames, self._screen.probed
-        spans = self._screen.spans(self._counted(file.blocks(DEFAULT_BLOCK)))
+        probed = self._screen.probed
+        blocks = self._counted(file.blocks(DEFAULT_BLOCK))
+        spans = self._screen.spans(blocks, mask_edges=self._stream.mask_edges)
         self.recomputed += self._screen.probed - probed
-        if not self._stream.mask_edges:  # the screen's scores are not those of a file's ends
-            frames, edge = self.frames - before, self._screen.edge
-            spans = [(0, edge), *spans, (max(0, frames - edge), frames)]
         return spans
 
     def _counted(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

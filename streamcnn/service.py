@@ -56,9 +56,11 @@ class StreamService:
             name, self.session, source.rate, source.channels, listeners, gain=gain, clock=self._clock
         )
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
-        self._level = 0.0
+        self._level: float | None = None  # of the blocks since the last report
+        self._last_level = 0.0
         self._idle_s = 0.0
         self._seen = (0, 0)
+        self._progressed = False
 
     def start(self) -> None:
         """Start inference, then the source."""
@@ -85,21 +87,26 @@ class StreamService:
         return self._pipeline.sample > 0 or not self.source.paced
 
     def has_progressed(self) -> bool:
-        """Whether, since this was last asked, audio has come in and inference has got on with it.
+        """Whether, since `forget_progress`, audio has come in and inference has got on with it.
 
         A source that nobody paces may be silent, and what nobody sends need not be processed.
         """
-        before, self._seen = self._seen, (self._ring.next_sample, self._pipeline.sample)
-        arrived, processed = self._seen
-        heard = arrived > before[0] or not self.source.paced
-        return heard and (processed > before[1] or processed == arrived)
+        arrived, processed = self._ring.next_sample, self._pipeline.sample
+        heard = arrived > self._seen[0] or not self.source.paced
+        self._progressed |= heard and (processed > self._seen[1] or processed == arrived)
+        return self._progressed
+
+    def forget_progress(self) -> None:
+        """Ask from now on for new progress."""
+        self._seen, self._progressed = (self._ring.next_sample, self._pipeline.sample), False
 
     def report_health(self, state: str | None = None) -> Health:
         """Return how the stream has been doing since the last report."""
-        level, self._level = (
-            self._level,
-            0.0,
-        )  # a block that comes in between may be missing from one report: it is a meter
+        # A block that comes in between may be missing from one report: it is a meter. Where blocks are longer than the time
+        # between reports, the last one stands.
+        level, self._level = self._level, None
+        level = self._last_level if level is None else level
+        self._last_level = level
         dbfs = 20 * math.log10(level) if 0 < level < math.inf else None
         silent = dbfs is None or dbfs < SILENCE_DBFS
         return Health(
@@ -133,7 +140,7 @@ class StreamService:
                 self._put(self._pipeline.skip(0, "the driver lost frames", None))
             self._catch_up(block.sample)
             level = np.max(np.abs(block.samples), initial=0, where=np.isfinite(block.samples))
-            self._level = max(self._level, float(level))
+            self._level = max(self._level or 0.0, float(level))
             self._put(self._pipeline.process(block.samples))
         self._catch_up(self._ring.next_sample)
         self._put(self._pipeline.finish())
@@ -195,8 +202,10 @@ def run(
                 next_health += HEALTH_EVERY_S * (1 + (now - next_health) // HEALTH_EVERY_S)  # none for what was missed
                 reports = [_published(stream.report_health(), publisher) for stream in streams]
                 manager.status("; ".join(_summary(report) for report in reports))
-                if all([stream.has_progressed() for stream in streams]):
+                if all([stream.has_progressed() for stream in streams]):  # of each what it has done since the last time
                     manager.alive()
+                    for stream in streams:
+                        stream.forget_progress()
                 yield from reports
             try:
                 yield _published(events.get(timeout=POLL_S), publisher)

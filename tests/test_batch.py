@@ -149,6 +149,45 @@ def test_gaps_of_bad_samples_are_the_same(tmp_path: Path):
     assert list(BatchReplay(settings_).replay(path)) == expected
 
 
+def test_what_nets_see_behind_a_gap_without_masked_edges_is_computed(tmp_path: Path):
+    """Where edges are not masked, a net sees zeros before a gap's end, which no screen does: it is computed all the same."""
+    made = tmp_path / "step.safetensors"
+    kernel = np.repeat([-1.0, 1.0], 2048)[:, None, None] / 2048
+    info = NetInfo(rate=RATE, threshold=0.8, labels=("step",))
+    Graph.sequential([Conv1D(kernel=kernel)], info=info).save(made)
+    x = (0.9 + 0.02 * np.random.default_rng(0).normal(size=60_000)).astype(np.float32)
+    x[30_000] = np.nan
+    path, settings_ = write(tmp_path / "x.wav", x), stream((made, None))
+    expected = list(replay(path, settings_, mask_edges=False))
+    assert len(expected) > 1
+    assert list(BatchReplay(settings_, mask_edges=False).replay(path)) == expected
+
+
+def test_large_values_that_cancel_widen_the_margin(tmp_path: Path):
+    """Where scores are small differences of large values, the margin is measured there, and no event is lost."""
+    made, random = tmp_path / "zero_mean.safetensors", np.random.default_rng(5)
+    taps = random.normal(size=64)
+    info = NetInfo(rate=RATE, threshold=0.5, labels=("x",))
+    Graph.sequential([Conv1D(kernel=(taps - taps.mean())[:, None, None])], info=info).save(made)
+    x = random.normal(0, 0.02, 120_000)
+    x[60_000:100_000] += 1e5
+    path, settings_ = write(tmp_path / "x.wav", x.astype(np.float32)), stream((made, None))
+    expected = list(replay(path, settings_))
+    assert len(expected) > 5
+    assert list(BatchReplay(settings_).replay(path)) == expected
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("x.ogg", "VORBIS"), ("x.mp3", "MPEG_LAYER_III"), ("x.wav", "GSM610")])
+def test_files_of_inexact_seeks_give_the_same_events(tmp_path: Path, name: str, subtype: str):
+    """Of formats in which a seek only comes near a frame, the events are those of the stream too."""
+    path, settings_ = (
+        write(tmp_path / name, sounds(6, 3.0), subtype=subtype),
+        stream(("ramp", config.Peak(threshold=0.2))),
+    )
+    expected = list(replay(path, settings_))
+    assert list(BatchReplay(settings_).replay(path)) == expected != []
+
+
 def test_a_damaged_file_gives_its_events_and_its_error(tmp_path: Path):
     """What comes before the damage is found, and then the error raised, as in the stream."""
     path = tmp_path / "x.wav"

@@ -266,6 +266,8 @@ def test_convert_and_inspect(cli: Cli, tmp_path: Path):
         (["convert", "{wav}", "-o", "n.safetensors"], 2, [".keras"]),
         (["convert", "x.keras", "-o", "n.txt"], 2, [".safetensors"]),
         (["train", "nonsense"], 2, ["nonsense", "ramp"]),
+        (["train", "ramp", "--data", "somewhere"], 2, ["somewhere", "own signals"]),
+        (["train", "ramp", "-o", "/proc/nowhere"], 2, ["/proc/nowhere"]),
         (["run", "--duration", "nan"], 2, ["finite"]),
         (["run", "--rate", "99999999999999999999"], 2, ["--rate"]),
         (["replay", "{wav}", "--channels", "0"], 2, ["counted from 1"]),

@@ -31,7 +31,7 @@ def recordings(folder: Path, digit: object = 3, noise: str = "rain.wav") -> Path
     (folder / "fsdd" / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
     for name in ("a", "b"):
         write(folder / "fsdd" / "recordings" / f"{name}.wav", np.sin(np.arange(2000)) / 9, RATE)
-    write(folder / "noise" / noise, np.random.default_rng(0).normal(0, 0.1, 3 * RATE), 2 * RATE)
+    write(folder / "noise" / noise, np.random.default_rng(0).normal(0, 0.1, 6 * RATE), 2 * RATE)
     return folder
 
 
@@ -43,7 +43,7 @@ def test_recordings_are_read_and_levelled(tmp_path: Path):
         assert word.digit == 3
         assert np.sqrt(np.mean(word.samples**2)) == pytest.approx(spoken.WORD_RMS, rel=1e-4)
     training, measuring = read.noises["rain"]
-    assert (len(training), len(measuring)) == (RATE, RATE // 2)
+    assert (len(training), len(measuring)) == (2 * RATE, RATE)
     assert np.sqrt(np.mean(np.concatenate([training, measuring]) ** 2)) == pytest.approx(1, rel=1e-4)
 
 
@@ -77,12 +77,36 @@ def test_training_digits_without_a_folder_asks_for_one(tmp_path: Path, cli: Cli)
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"digit": "x"}, ["a.wav", "'x'"]), ({"noise": "sea.wav"}, ["rain"]), ({"digit": 12}, ["'12'"])],
+    [({"digit": "x"}, ["manifest.csv:2", "'x'"]), ({"noise": "sea.wav"}, ["rain"]), ({"digit": 12}, ["'12'"])],
 )
 def test_recordings_that_do_not_fit_are_refused(tmp_path: Path, change: dict, words: list[str]):
     """A digit that is none, and noises without the one that is measured in, are named."""
     with pytest.raises(InputError) as caught:
         spoken.load_recordings(recordings(tmp_path, **change))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (b"file,digit,speaker\n\xff\xfe.wav,0,x\n", ["cannot be read as CSV"]),
+        (b"file,digit,speaker\na.wav\n", ["manifest.csv:2", "no digit"]),
+        (b"file,digit,speaker\na.wav,3,\n", ["manifest.csv:2", "no speaker"]),
+        (b"file,digit,speaker\na.wav,3,ann\n", ["one speaker only"]),
+        (b"file,digit,speaker\nempty.wav,3,ann\n", ["empty.wav", "at least 0.02 s"]),
+        (b"file,digit,speaker\nnan.wav,3,ann\n", ["nan.wav", "NaN"]),
+        (b"name\nx\n", ["file, digit, speaker"]),
+        (b"", ["file, digit, speaker"]),
+    ],
+)
+def test_a_broken_manifest_is_named_with_its_line(tmp_path: Path, rows: bytes, words: list[str]):
+    """A manifest that is no CSV, lacks something, or names what is no recording, is refused with line and reason."""
+    folder = recordings(tmp_path)
+    (folder / "fsdd" / "manifest.csv").write_bytes(rows)
+    write(folder / "fsdd" / "recordings" / "empty.wav", np.zeros(0), RATE)
+    write(folder / "fsdd" / "recordings" / "nan.wav", np.full(4000, np.nan), RATE)
+    with pytest.raises(InputError) as caught:
+        spoken.load_recordings(folder)
     assert [word for word in words if word not in str(caught.value)] == []
 
 

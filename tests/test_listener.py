@@ -30,7 +30,7 @@ def test_times_become_output_frames():
     tag = Listener("n", net(), settings).detector(1000)
     assert isinstance(tag, TagDetector)
     assert tag.thresholds.tolist() == [float("inf"), 0.5, float("inf")]
-    assert tag._keep == pytest.approx(0.9048, abs=1e-4)  # exp(-10 ms / 100 ms)
+    assert tag.kept == pytest.approx(0.9048, abs=1e-4)  # exp(-10 ms / 100 ms)
     assert tag._min_frames == 5
 
 

@@ -273,6 +273,35 @@ def test_cut_files_of_every_kind_are_reported(tmp_path: Path, name: str):
         list(found)
 
 
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_a_cut_ogg_file_is_reported(tmp_path: Path, codec: str):
+    """An Ogg file without its last page is reported, by us or when it is opened; a whole one is not."""
+    path = tmp_path / "x.ogg"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.2, 100_000), RATE, format="OGG", subtype=codec)
+    assert isinstance(list(replay(path, config_for())), list)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(AudioFileError, match="cut off: .* its last page is missing|file is malformed"):
+        list(replay(path, config_for()))
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"), [("x.ogg", "VORBIS"), ("x.mp3", "MPEG_LAYER_III"), ("x.wav", "GSM610"), ("x.flac", "PCM_16")]
+)
+def test_frames_are_the_same_wherever_reading_begins(tmp_path: Path, name: str, subtype: str):
+    """However a file is read, in blocks of any size or from any frame on, its samples are the same bits."""
+    path = write(tmp_path / name, np.random.default_rng(1).normal(0, 0.2, 60_000).astype(np.float32), subtype=subtype)
+    with AudioFile(path) as file:
+        whole = np.concatenate(list(file.blocks(1 << 16)))
+        for start, frames in [(40_000, 500), (1000, 7), (1007, 3000), (30_000, 1), (0, 20_000)]:
+            parts, at = [], start
+            while at < start + frames:
+                parts.append(file.read(at, start + frames - at))
+                at += len(parts[-1])
+            np.testing.assert_array_equal(np.concatenate(parts), whole[start : start + frames])
+    with AudioFile(path) as file:
+        np.testing.assert_array_equal(np.concatenate(list(file.blocks(1152))), whole)
+
+
 def test_strided_nets_keep_their_grid_after_a_gap():
     """After a gap a net of hop 4 starts at the next multiple of 4, so that its frames stand where they stood before."""
     kernel = np.zeros((4, 1, 1))

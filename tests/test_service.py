@@ -1,5 +1,6 @@
 """The daemon's composition: streams, threads, and an orderly end."""
 
+import itertools
 import os
 import queue
 import socket
@@ -259,6 +260,30 @@ def test_only_progress_feeds_the_watchdog(monkeypatch: pytest.MonkeyPatch, paced
     assert ("alive" in manager.told) == (beats or not paced)
     assert any(line.startswith("status s: no signal, silent, 0 detections") for line in manager.told)
     assert manager.told[-1] == "stopping"
+
+
+def test_streams_that_progress_in_turn_feed_the_watchdog(monkeypatch: pytest.MonkeyPatch):
+    """Two streams whose blocks are longer than the time between reports are both at work, and their levels stand."""
+    monkeypatch.setattr(service, "HEALTH_EVERY_S", 0.02)
+    turn = itertools.count()
+
+    def act(ring: Ring) -> None:
+        while not ring_source._stopping.wait(0.01):
+            if next(turn) % 10 == 0:  # the one or the other, and rarely
+                ring.write(np.full((64, 1), 0.5, np.float32))
+
+    events: queue.Queue = queue.Queue()
+    manager, streams = Manager(), []
+    for name in "ab":
+        source = ring_source = Script(act)
+        source.paced = True
+        streams.append(service.StreamService(name, source, [LECTURE], 1.0, events))
+    states = []
+    for event in service.run(streams, events, None, lambda: manager.told.count("alive") > 3, 30.0, manager):
+        if isinstance(event, Health) and event.sample > 200:
+            states.append(event.level_dbfs)
+    assert manager.told.count("alive") > 3
+    assert set(states) == {-6.0}
 
 
 def test_inference_that_hangs_does_not_feed_the_watchdog(monkeypatch: pytest.MonkeyPatch):

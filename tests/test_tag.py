@@ -1,6 +1,7 @@
 """The detector `tag`, against its rules written out in plain Python."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -19,9 +20,8 @@ smooths = st.sampled_from([0.0, 0.7, 2.0, 9.0])
 
 def naive_tags(values: list[float], on: float, off: float, smooth: float, min_frames: int) -> list[Hit]:
     """Find tags by looking at one score after the other."""
-    kept = np.float32(np.exp(-1 / smooth)) if smooth else np.float32(0)
-    taken = np.float32(1 - np.exp(-1 / smooth)) if smooth else np.float32(1)
-    on, off, s = np.float32(on), np.float32(off), np.float32(0)
+    taken = -math.expm1(-1 / smooth) if smooth else 1.0
+    s = 0.0
     hits, onset, peak, confirmed = [], None, 0, False
     heard = [np.float32(min(v, 1)) if np.isfinite(v) and v > 0 else np.float32(0) for v in values]
 
@@ -29,7 +29,7 @@ def naive_tags(values: list[float], on: float, off: float, smooth: float, min_fr
         return Hit(0, onset, peak, end, frame, float(str(heard[peak])), phase=phase, **more)
 
     for frame, x in enumerate(heard):
-        s = kept * s + taken * x
+        s = (1 - taken) * s + taken * float(x)
         if onset is None:
             if s >= on:
                 onset = peak = frame
@@ -124,7 +124,21 @@ def test_a_decision_on_an_unknown_past_is_not_certain():
     detector.process(np.full((detector.memory, 1), 0.7, np.float32), detector.memory)
     assert not detector.certain
     detector.reset(0)
-    assert detector.certain
+    assert not detector.certain  # what has been decided stays as uncertain as it was
+
+
+@pytest.mark.parametrize("smooth", [0.1, 48_000.0, 3e6])
+def test_a_slow_smoothing_comes_to_its_score(smooth: float):
+    """However slow the smoothing, a constant score is reached, and a threshold above it never is."""
+    constant = np.full((1 << 16, 1), 0.9, np.float32)
+    below, above = (TagDetector(1, [0], [on], [0.1], smooth, 1) for on in (0.85, 0.95))
+    hits, frames = [], math.ceil(6 * smooth)
+    for _ in range(0, frames, len(constant)):
+        hits += below.process(constant, len(constant))
+        assert above.process(constant, len(constant)) == []
+    (hit,) = hits
+    wanted = math.log(1 - 0.85 / float(np.float32(0.9))) / -(1 / smooth) - 1
+    assert hit.onset == pytest.approx(max(0, wanted), rel=1e-3, abs=1)
 
 
 @pytest.mark.parametrize("smooth", [0.0, 3.0])

@@ -5,8 +5,9 @@ decide nothing. They only say where no score can reach its threshold, by a margi
 
 Theory. A score's excess is (score - threshold) / |threshold|, the greatest over the watched outputs: from 0 on something
 may begin. The greatest of every run of a few output frames is kept. The margin is MARGIN, or SAFETY times the greatest
-difference from the engine that was found in this very signal, whichever is more; it is measured where the excess is
-greatest, which is where it matters.
+difference from the engine that was found in this very signal, whichever is more. It is measured where the excess is
+greatest, now and then, and where the signal is louder than all before: rounding grows with what cancels, and a score near
+its threshold may be the small difference of large values.
 
 Where a detector smooths its scores, the thresholds are held against smoothed ones here too: single frames that reach a
 threshold are many, and nothing comes of most of them. Smoothing becomes one layer more of the screened net.
@@ -32,6 +33,7 @@ FRAMES_AT_ONCE = {"cpu": 1 << 20, "gpu": 1 << 25}  # input frames
 MARGIN = 0.02
 SAFETY = 16
 PROBE_EVERY = 16  # batches
+LOUDER = 1.2  # times as loud as what has been probed
 PROBE = 4096  # input frames
 MOST_TAPS = 512  # of the smoothing; with more of them it would cost more than it spares
 
@@ -62,8 +64,9 @@ class Screened:
     def excess(self, ops: object, scores: object) -> object:
         """Return the excess of each frame of scores (..., frames, outputs), by NumPy's or Keras' operations."""
         watched = np.flatnonzero(np.isfinite(self.thresholds))
-        thresholds = self.thresholds[watched].astype(np.float32)
-        units = np.where(thresholds == 0, np.float32(1), np.abs(thresholds))
+        limits = np.finfo(np.float32)
+        thresholds = np.clip(self.thresholds[watched], limits.min, limits.max).astype(np.float32)
+        units = np.where(thresholds == 0, np.float32(1), np.maximum(np.abs(thresholds), limits.tiny))
         over = (ops.take(scores, watched, axis=-1) - thresholds) / units
         return ops.max(ops.where(over < np.inf, over, np.float32(np.inf)), axis=-1)  # what is NaN may be anything
 
@@ -111,23 +114,43 @@ class Screen:
         """How far from a signal's ends what lies beyond them may change a decision, in frames."""
         return max(net.lead + net.behind for net in self._nets)
 
-    def spans(self, blocks: Iterable[np.ndarray]) -> list[tuple[int, int]]:
+    def spans(self, blocks: Iterable[np.ndarray], *, mask_edges: bool = True) -> list[tuple[int, int]]:
         """Return where something may be decided: (first, end) of the frames to be processed, apart and in order.
 
-        `blocks`: a whole signal, float32 (frames, channels). Frames that are not finite are such places too.
+        `blocks`: a whole signal, float32 (frames, channels). Frames that are not finite are such places too, and, unless edges
+        are masked, what is near to them and to the signal's ends: there nets see zeros that the screen does not.
         """
         bad: list[tuple[int, int]] = []
         kept: list[list[np.ndarray]] = [[] for _ in self._nets]
-        error = 0.0
-        channels = self._nets[0].graph.input_channels
-        for number, chunks in enumerate(self.layout.batches(_finite(blocks, bad), channels)):
+        channels, frames = self._nets[0].graph.input_channels, 0
+
+        def finite() -> Iterator[np.ndarray]:
+            nonlocal frames
+            for block in blocks:
+                runs = bad_runs(block, frames)
+                bad.extend(runs)
+                frames += len(block)
+                yield np.where(np.isfinite(block).all(axis=1, keepdims=True), block, np.float32(0)) if runs else block
+
+        error = loudest = 0.0
+        for number, chunks in enumerate(self.layout.batches(finite(), channels)):
             found = self.screen(chunks)
             for one, excess in zip(kept, found, strict=True):
                 one.append(excess.reshape(-1))
             if number % PROBE_EVERY == 0:
-                error = max(error, *(self._error(k, chunks, found[k]) for k in range(len(found))))
+                greatest = [np.unravel_index(np.argmax(excess), excess.shape) for excess in found]
+                error = max(error, *(self._error(k, chunks, found[k], *at) for k, at in enumerate(greatest)))
+            levels = np.abs(chunks[:, self.layout.before : self.layout.before + self.layout.chunk]).max(axis=2)
+            if levels.max() > LOUDER * loudest:
+                loudest = float(levels.max())
+                chunk, frame = np.unravel_index(np.argmax(levels), levels.shape)
+                places = [int(frame) // (net.run * net.graph.hop) for net in self._nets]
+                error = max(error, *(self._error(k, chunks, found[k], chunk, run) for k, run in enumerate(places)))
         margin = max(MARGIN, SAFETY * error)
         alarms = (_spans(net, np.concatenate(one), margin) for net, one in zip(self._nets, kept, strict=True) if one)
+        if not mask_edges:
+            edges = [(0, 0), *bad, (frames, frames)]
+            bad = [(max(0, first - self.edge), min(frames, end + self.edge)) for first, end in edges]
         return merged([*bad, *(span for spans in alarms for span in spans)])
 
     def screen(self, chunks: np.ndarray) -> list[np.ndarray]:
@@ -149,10 +172,9 @@ class Screen:
             done += len(some)
         return [np.concatenate([np.asarray(part[str(k)]) for part in parts]) for k in range(len(self._nets))]
 
-    def _error(self, number: int, chunks: np.ndarray, found: np.ndarray) -> float:
-        """Return the greatest difference from the engine around the greatest excess that was found."""
+    def _error(self, number: int, chunks: np.ndarray, found: np.ndarray, chunk: int, run: int) -> float:
+        """Return the greatest difference of a net's excess from the engine's around one run of a chunk."""
         net, engine, layout = self._nets[number], self._engines[number], self.layout
-        chunk, run = np.unravel_index(np.argmax(found), found.shape)
         runs = max(1, PROBE // (net.run * net.graph.hop))
         first = int(max(0, min(run - runs // 2, found.shape[1] - runs)))
         last = min(first + runs, found.shape[1])
@@ -161,9 +183,9 @@ class Screen:
         engine.reset()
         scores = engine.process(chunks[chunk, begin : layout.before + last * hop + layout.after])
         skipped = (layout.before + first * hop - begin) // net.graph.hop
-        exact = net.excess(np, scores[skipped : skipped + (last - first) * net.run])[None]
         self.probed += (last - first) * hop
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            exact = net.excess(np, scores[skipped : skipped + (last - first) * net.run])[None]
             difference = np.abs(net.runs(np, exact)[0] - found[chunk, first:last])
         return float(np.nan_to_num(difference, nan=0.0).max())  # infinite both: nothing to be learned
 
@@ -205,16 +227,6 @@ def _model(keras: object, nets: list[Screened], layout: Layout) -> object:
 
     samples = keras.Input((layout.before + layout.chunk + layout.after, nets[0].graph.input_channels))
     return keras.Model(samples, Excess()(samples))
-
-
-def _finite(blocks: Iterable[np.ndarray], bad: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """Yield blocks with zeros for frames that are not finite, whose places go to `bad`."""
-    start = 0
-    for block in blocks:
-        runs = bad_runs(block, start)
-        bad += runs
-        start += len(block)
-        yield np.where(np.isfinite(block).all(axis=1, keepdims=True), block, np.float32(0)) if runs else block
 
 
 def _spans(net: Screened, excess: np.ndarray, margin: float) -> Iterator[tuple[int, int]]:

@@ -145,7 +145,7 @@ def _replays(
 
         replays = BatchReplay(config, backend=backend, say=say, progress=progress, **options)
         yield [replays.replay(path, session) for path, session in pairs]
-    share = replays.recomputed / replays.frames if replays.frames else 0
+    share = min(1, replays.recomputed / replays.frames) if replays.frames else 0  # probes may compute a frame twice
     say(f"{replays.frames} frames screened, {share:.2%} of them computed again by the engine, which made the events")
 
 

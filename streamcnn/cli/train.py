@@ -1,6 +1,7 @@
 """`streamcnn train`: make the shipped nets again."""
 
 import importlib
+import tempfile
 from pathlib import Path
 
 import click
@@ -34,7 +35,9 @@ def command(recipe: str, data: Path | None, output: Path) -> None:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):  # to find out before the training, not after it
+            pass
     except OSError as error:
-        raise InputError(f"{output}: cannot be made: {error.strerror}") from error
+        raise InputError(f"{output}: cannot be written: {error.strerror}") from error
     module, function = RECIPES[recipe].split(":")
     getattr(importlib.import_module(module), function)(output, data, click.echo)  # loads Keras

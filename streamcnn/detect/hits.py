@@ -29,8 +29,8 @@ class Detector(Protocol):
     `thresholds`: for each output, the score without which nothing ever begins there. `memory`: after so many frames in
     which nothing was open and no score reached its threshold, everything older has no part in what is decided (but for
     what `reset` says). `kept`: which share of a smoothed score stays from one frame to the next, 0 where thresholds are
-    held against scores as they come; smoothed are scores clipped to [0, 1]. `certain`: False once a decision hung on a
-    state that was not known; see `reset`.
+    held against scores as they come; smoothed are scores clipped to [0, 1]. `certain`: False, for ever, once a decision hung
+    on a state that was not known; see `reset`.
     """
 
     thresholds: np.ndarray

@@ -3,12 +3,13 @@
 Rules, for each watched output of the net by itself, all in output frames:
 
 - Scores are taken as probabilities: what is below 0 or not finite counts as 0, what is above 1 as 1. They are smoothed
-  exponentially, s = (1 - a) * s + a * x with a = 1 - exp(-hop / smooth), from s = 0 on.
+  exponentially, s = (1 - a) * s + a * x with a = 1 - exp(-hop / smooth), from s = 0 on, in float64: with a small a float32
+  would stand still before it is there.
 - A tag begins at the first frame with s >= `on` (provisional), is confirmed with the frame that makes it `min_frames` long,
   and ends at the first frame with s < `off`: ended, or retracted where it was not confirmed. With min_frames 1 it is
   confirmed at once. One tag's hits have the same onset.
 - Its `score` is the highest x, not the highest s, and stands at `peak`, the first of equals. At the onset s rises to
-  `on`, so x is (but for rounding) at or above it: no tag begins without such a score.
+  `on`, so x is (but for float64's rounding) at or above it: no tag begins without such a score.
 
 Theory. The smoothed score depends on all of the past, but ever less. Since rounding is monotone, so is each step in s: of
 two detectors that see the same scores, the one that started lower never overtakes. Started from a state that is idle but
@@ -31,10 +32,10 @@ IDLE, BEGUN, CONFIRMED = range(3)  # values of PHASE
 LOW, HIGH = range(2)
 PHASES = ("provisional", "confirmed", "retracted", "ended")
 PROVISIONAL, CONFIRM, RETRACT, END = range(4)  # the same, by number
-FORGOTTEN = 1e-7  # a smoothed score's part in later ones that no float32 feels
+FORGOTTEN = 1e-6  # of what a smoothed score moves by in one frame, the part of its unknown past that may be left in it
 
 
-def _scan(scores, frames, first_frame, on, off, keep, take, min_frames, state, best, smoothed, hits, hit_scores):
+def _scan(scores, frames, first_frame, on, off, take, min_frames, state, best, smoothed, hits, hit_scores):
     """Scan scores (frames, outputs), write rows (output, onset, peak, frame, phase) to hits, return their number."""
     count = 0
     for t in range(frames):
@@ -42,12 +43,12 @@ def _scan(scores, frames, first_frame, on, off, keep, take, min_frames, state, b
         for o in range(state.shape[0]):
             raw = scores[t, state[o, OUTPUT]]
             x = min(raw, np.float32(1)) if 0 < raw < np.inf else np.float32(0)
-            smoothed[o, LOW] = keep * smoothed[o, LOW] + take * x
-            smoothed[o, HIGH] = keep * smoothed[o, HIGH] + take * x
+            smoothed[o, LOW] = (1 - take) * smoothed[o, LOW] + take * x
+            smoothed[o, HIGH] = (1 - take) * smoothed[o, HIGH] + take * x
             phase = -1
             if state[o, PHASE] == IDLE:
                 if frame < state[o, QUIET] and smoothed[o, HIGH] >= on[o]:
-                    smoothed[o, HIGH] = np.nextafter(on[o], np.float32(0))
+                    smoothed[o, HIGH] = np.nextafter(on[o], 0.0)
                 if (smoothed[o, LOW] >= on[o]) != (smoothed[o, HIGH] >= on[o]):
                     state[o, UNCERTAIN] = 1
                 if smoothed[o, LOW] >= on[o]:
@@ -81,8 +82,8 @@ def _scan(scores, frames, first_frame, on, off, keep, take, min_frames, state, b
 
 
 _compiled_scan = entry_point(
-    "int64(float32[:,::1], int64, int64, float32[::1], float32[::1], float32, float32, int64,"
-    " int64[:,::1], float32[::1], float32[:,::1], int64[:,::1], float32[::1])"
+    "int64(float32[:,::1], int64, int64, float64[::1], float64[::1], float64, int64,"
+    " int64[:,::1], float32[::1], float64[:,::1], int64[:,::1], float32[::1])"
 )(_scan)
 
 
@@ -105,15 +106,16 @@ class TagDetector:
         self.thresholds = np.full(outputs, np.inf)
         self.thresholds[list(watched)] = on
         self.kept = math.exp(-1 / smooth) if smooth else 0.0
-        self.memory = 1 if self.kept == 0 else math.ceil(math.log(FORGOTTEN) / math.log(self.kept))
-        self._keep, self._take = np.float32(self.kept), np.float32(1 - self.kept)
-        self._on, self._off = np.array(on, np.float32), np.array(off, np.float32)
+        self._take = -math.expm1(-1 / smooth) if smooth else 1.0
+        self.memory = math.ceil(-math.log(FORGOTTEN * self._take) * smooth) if smooth else 1
+        self._on, self._off = np.array(on, np.float64), np.array(off, np.float64)
         self._min_frames = max(1, min_frames)
         self._scan = _compiled_scan()
         self._watched = np.array(watched, np.int64)
         self._state = np.zeros((len(watched), 6), np.int64)
         self._best = np.zeros(len(watched), np.float32)
-        self._smoothed = np.zeros((len(watched), 2), np.float32)
+        self._smoothed = np.zeros((len(watched), 2), np.float64)
+        self._certain = True
         self._hits = np.zeros((0, 5), np.int64)
         self._hit_scores = np.zeros(0, np.float32)
         self.reset()
@@ -125,8 +127,8 @@ class TagDetector:
 
     @property
     def certain(self) -> bool:
-        """Whether all decisions since the last reset were the same for every past that there may have been."""
-        return not self._state[:, UNCERTAIN].any()
+        """Whether all decisions so far were the same for every past that there may have been."""
+        return self._certain and not self._state[:, UNCERTAIN].any()
 
     def process(self, scores: np.ndarray, frames: int) -> list[Hit]:
         """Take the first `frames` of `scores` (at least frames, outputs), float32, C-ordered; return the decisions."""
@@ -139,7 +141,6 @@ class TagDetector:
             self._frame,
             self._on,
             self._off,
-            self._keep,
             self._take,
             self._min_frames,
             self._state,
@@ -176,7 +177,7 @@ class TagDetector:
         `known` is False where scores went before that this detector has not seen, and neither there nor in the next `memory`
         frames anything begins.
         """
-        self._frame = frame
+        self._frame, self._certain = frame, self.certain
         self._state[:] = 0
         self._state[:, OUTPUT] = self._watched
         self._smoothed[:] = 0

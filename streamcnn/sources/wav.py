@@ -13,6 +13,14 @@ from streamcnn.errors import AudioFileError
 
 # Programs that write WAV into a pipe cannot know its length and say something at least this large.
 UNKNOWN_LENGTH = 0x7FFF0000
+# Where a seek comes to the very frame. Decoders that carry a state come near it, or to other samples of it.
+EXACT_SEEK = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+PIECE = 1 << 14  # frames
+OGG_TAIL, OGG_FLAGS, OGG_END = (
+    1 << 17,
+    5,
+    4,
+)  # bytes that hold the last page; where its flags stand; the last page's flag
 
 
 def _promised_bytes(libsndfile_log: str) -> int | None:
@@ -27,6 +35,15 @@ def _promised_bytes(libsndfile_log: str) -> int | None:
         if int(there) < int(promised) < UNKNOWN_LENGTH:
             return int(promised)
     return None
+
+
+def _lacks_its_end(path: Path) -> bool:
+    """Whether an Ogg file does not close with the page that is marked as the last (RFC 3533, section 6)."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - OGG_TAIL))
+        tail = file.read()
+    page = tail.rfind(b"OggS")
+    return page < 0 or not tail[page + OGG_FLAGS : page + OGG_FLAGS + 1].ljust(1, b"\0")[0] & OGG_END
 
 
 class AudioFile:
@@ -44,13 +61,7 @@ class AudioFile:
             raise AudioFileError(f"{self.path}: {reason}") from error
         if not stat.S_ISREG(status.st_mode):
             raise AudioFileError(f"{self.path}: is no file", "name files; a pipe is read by 'run --device -'")
-        try:
-            self._file = soundfile.SoundFile(os.fsencode(self.path))
-        except (soundfile.LibsndfileError, TypeError) as error:
-            reason = getattr(error, "error_string", str(error)).rstrip(".")
-            raise AudioFileError(
-                f"{self.path}: cannot be read as sound: {reason}", "give a WAV, FLAC or OGG file"
-            ) from error
+        self._open()
         if max(channels) > self._file.channels:
             self.close()
             raise AudioFileError(
@@ -60,41 +71,87 @@ class AudioFile:
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames
         self._promised_bytes = _promised_bytes(self._file.extra_info)
+        self._lacks_its_end = self._file.format == "OGG" and _lacks_its_end(self.path)
+        self._seeks = self._file.seekable() and self._file.subtype.startswith(EXACT_SEEK)
         self._columns = [channel - 1 for channel in channels]
+
+    def _open(self) -> None:
+        try:
+            self._file = soundfile.SoundFile(os.fsencode(self.path))
+        except (soundfile.LibsndfileError, TypeError) as error:
+            reason = getattr(error, "error_string", str(error)).rstrip(".")
+            raise AudioFileError(
+                f"{self.path}: cannot be read as sound: {reason}", "give a WAV, FLAC or OGG file"
+            ) from error
+        self._position, self._waiting = 0, np.empty((0, self._file.channels), np.float32)
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
         """Yield the file's frames from where it stands, in blocks of at most `frames`: float32 (frames, channels).
 
-        Raises AudioFileError where the data is damaged, and after the last frame where the file is cut off.
+        Raises AudioFileError where the data is damaged, and after the last frame where the file is cut off, or has given fewer
+        frames than it says it has.
         """
-        read = 0
-        try:
-            for block in self._file.blocks(frames, dtype="float32", always_2d=True):
-                read += len(block)
-                yield np.ascontiguousarray(block[:, self._columns])
-        except soundfile.LibsndfileError as error:
-            reason = error.error_string or "its decoder gave up"
-            raise AudioFileError(f"{self.path}: damaged after frame {read}: {reason}") from error
+        while len(block := self._next(frames)):
+            yield np.ascontiguousarray(block[:, self._columns])
+        promise = None
         if self._promised_bytes is not None:
+            promise = f"its header promises {self._promised_bytes} bytes"
+        elif self._lacks_its_end:
+            promise = "its last page is missing"
+        if promise is not None:
             raise AudioFileError(
-                f"{self.path}: cut off: it ends after frame {read}, its header promises {self._promised_bytes} bytes",
-                "what is there has been read",
+                f"{self.path}: cut off: it ends after frame {self._position}, {promise}", "what is there has been read"
+            )
+        if self._position < self.frames:
+            raise AudioFileError(
+                f"{self.path}: damaged: it has given {self._position} of its {self.frames} frames",
+                "positions behind the damage are not to be trusted",
             )
 
+    def _next(self, frames: int) -> np.ndarray:
+        """Return the next frames, at most so many.
+
+        A decoder that carries a state is asked for pieces of one size: that of MP3 gives other last digits for other sizes.
+        """
+        if self._seeks:
+            block = self._decoded(frames)
+        else:
+            if len(self._waiting) == 0:
+                self._waiting = self._decoded(PIECE)
+            block, self._waiting = self._waiting[:frames], self._waiting[frames:]
+        self._position += len(block)
+        return block
+
+    def _decoded(self, frames: int) -> np.ndarray:
+        try:
+            return self._file.read(frames, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string or "its decoder gave up"
+            raise AudioFileError(f"{self.path}: damaged after frame {self._position}: {reason}") from error
+
     def read(self, start: int, frames: int) -> np.ndarray:
-        """Return at most `frames` frames from number `start` on: float32 (frames, channels).
+        """Return at most `frames` frames from number `start` on: float32 (frames, channels), as `blocks` gives them.
 
         Raises AudioFileError where the data is damaged, or there is no such frame.
         """
-        try:
-            if self._file.tell() != start:
-                self._file.seek(start)
-            block = self._file.read(frames, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise AudioFileError(f"{self.path}: cannot be read at frame {start}: {error.error_string}") from error
+        self._go_to(start)
+        block = self._next(frames)
         if len(block) == 0:
             raise AudioFileError(f"{self.path}: ends before frame {start}")
         return np.ascontiguousarray(block[:, self._columns])
+
+    def _go_to(self, frame: int) -> None:
+        """Stand at a frame; where a seek would not come to just that one, by reading up to it."""
+        if self._seeks and self._position != frame:
+            try:
+                self._position = self._file.seek(frame)
+            except soundfile.LibsndfileError as error:
+                raise AudioFileError(f"{self.path}: cannot be read at frame {frame}: {error.error_string}") from error
+        if self._position > frame:
+            self.close()
+            self._open()
+        while self._position < frame and len(self._next(min(PIECE, frame - self._position))):
+            pass
 
     def close(self) -> None:
         """Close the file."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from streamcnn.engine import Engine
-from streamcnn.errors import VerificationError
+from streamcnn.errors import InputError, VerificationError
 from streamcnn.graph.graph import Graph
 from streamcnn.importers.keras import import_keras
 from streamcnn.importers.pickle import import_pickle
@@ -18,11 +18,14 @@ SEED = 1
 ROBUST_THRESHOLD = 0.95  # from the ROC in the card: some false detections a minute at 26 dB, nearly every ramp at 20 dB
 
 
-def train_ramp(folder: Path, _data: Path | None, say: Callable[[str], None]) -> None:
+def train_ramp(folder: Path, data: Path | None, say: Callable[[str], None]) -> None:
     """Train the nets and write nets, goldens and cards into `folder`; it needs no recordings.
 
-    `say` is told what happens, a line at a time. Raises VerificationError where a net does not do what it must.
+    `say` is told what happens, a line at a time. Raises InputError where recordings are given all the same, and
+    VerificationError where a net does not do what it must.
     """
+    if data is not None:
+        raise InputError(f"--data {data} is given, but the recipe 'ramp' makes its own signals", "leave it out")
     say(f"training the lecture's net, causal: {lecture.EPOCHS} epochs over one example ...")
     causal = lecture.train_lecture_net("causal", SEED)
     say("training the lecture's net, valid ...")

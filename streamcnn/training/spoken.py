@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from streamcnn.errors import InputError
+from streamcnn.errors import AudioFileError, InputError
 from streamcnn.sources.wav import AudioFile
 
 RATE = 8000  # Hz, of the recordings
@@ -20,6 +20,9 @@ LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 NONE = LABELS.index("none")
 TRAINING_SHARE = 2 / 3  # of each noise
 MATCH_S = 0.2  # a tag may stand so long after its word's end
+COLUMNS = ("file", "digit", "speaker")
+DIGITS = tuple("0123456789")
+LEAST_WORD_S, LEAST_NOISE_S = 0.02, 3.0
 WORD_RMS = 0.05  # every word is brought to this level before it is mixed
 SOURCES = (
     "the Free Spoken Digit Dataset (https://github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0) as fsdd/, with "
@@ -52,7 +55,8 @@ class Recordings:
 def load_recordings(folder: Path | None) -> Recordings:
     """Read words and noises.
 
-    Raises InputError naming what is missing and where it comes from, and AudioFileError for a broken file.
+    Raises InputError naming what is missing and where it comes from, or what is wrong with the manifest, and AudioFileError
+    for a broken or empty file.
     """
     if folder is None:
         raise InputError("the recipe 'digits' needs recordings", f"give --data DIR, a folder with {SOURCES}")
@@ -61,31 +65,49 @@ def load_recordings(folder: Path | None) -> Recordings:
     missing = [str(path) for path, there in ((manifest, manifest.is_file()), (folder / "noise", beds)) if not there]
     if missing:
         raise InputError(f"no recordings at {' and '.join(missing)}", f"--data names a folder with {SOURCES}")
-    with manifest.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    wanted = {"file", "digit", "speaker"}
-    if not rows or not wanted <= rows[0].keys():
-        raise InputError(f"{manifest}: has no rows with the columns {', '.join(sorted(wanted))}")
-    noises = {path.stem: _split(_levelled(_read(path), 1.0)) for path in beds}
+    words = tuple(_word(manifest, number, row) for number, row in enumerate(_rows(manifest), 2))
+    if len({word.speaker for word in words}) < 2:
+        raise InputError(
+            f"{manifest}: names one speaker only", "it takes two or more: each is left out in turn to measure"
+        )
+    noises = {path.stem: _split(_levelled(_read(path, LEAST_NOISE_S), 1.0)) for path in beds}
     if not any("rain" in name for name in noises):
         raise InputError(
             f"{folder / 'noise'}: no noise with 'rain' in its name", f"--data names a folder with {SOURCES}"
         )
-    words = tuple(_word(manifest, row) for row in rows)
     return Recordings(words, noises)
 
 
-def _word(manifest: Path, row: dict[str, str]) -> Word:
-    if row["digit"] not in "0123456789" or len(row["digit"]) != 1:
-        raise InputError(f"{manifest}: {row['file']}: digit is '{row['digit']}', expected 0 to 9")
-    samples = _read(manifest.parent / "recordings" / row["file"])
+def _rows(manifest: Path) -> list[dict[str, str]]:
+    try:
+        with manifest.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{manifest}: cannot be read as CSV: {error}") from error
+    if not rows or not set(COLUMNS) <= rows[0].keys():
+        raise InputError(f"{manifest}: has no rows with the columns {', '.join(COLUMNS)}")
+    return rows
+
+
+def _word(manifest: Path, line: int, row: dict[str, str]) -> Word:
+    for column in COLUMNS:
+        if not row[column]:
+            raise InputError(f"{manifest}:{line}: has no {column}")
+    if row["digit"] not in DIGITS:
+        raise InputError(f"{manifest}:{line}: digit is '{row['digit']}', expected 0 to 9")
+    samples = _read(manifest.parent / "recordings" / row["file"], LEAST_WORD_S)
     return Word(int(row["digit"]), row["speaker"], _levelled(samples, WORD_RMS))
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, least_s: float) -> np.ndarray:
     with AudioFile(path) as file:
-        samples = np.concatenate([block[:, 0] for block in file.blocks(1 << 16)])
-        return samples if file.rate == RATE else soxr.resample(samples, file.rate, RATE)
+        samples = np.concatenate([np.empty(0, np.float32), *(block[:, 0] for block in file.blocks(1 << 16))])
+        rate = file.rate
+    if len(samples) < least_s * rate:
+        raise AudioFileError(f"{path}: lasts {len(samples) / rate:.3g} s, expected at least {least_s:g} s")
+    if not np.isfinite(samples).all():
+        raise AudioFileError(f"{path}: holds samples that are NaN or Inf")
+    return samples if rate == RATE else soxr.resample(samples, rate, RATE)
 
 
 def _levelled(samples: np.ndarray, rms: float) -> np.ndarray:
