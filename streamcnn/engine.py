@@ -4,14 +4,15 @@ import numpy as np
 
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.kernels import interpreter
-from streamcnn.compiler.plan import CHUNK, initial_counters, plan
+from streamcnn.compiler.plan import CHUNK, plan
 from streamcnn.compiler.tables import COUNT
+from streamcnn.compiler.windows import plan_windows
 from streamcnn.errors import GraphError, InputError
 from streamcnn.graph.graph import Graph
 
 _process = entry_point(
-    "int64(int64[:,::1], int64[::1], int64[:,::1], float32[::1], int64[:,::1], float32[::1], float32[::1], float32,"
-    " Array(float32, 2, 'C', readonly=True), int64, boolean, float32[:,::1])"
+    "int64(int64[:,::1], int64[::1], int64[:,::1], float32[::1], int64[:,::1], float32[::1], float32[::1], int64[:,::1],"
+    " int64[:,::1], int64, int64, float32, Array(float32, 2, 'C', readonly=True), int64, boolean, float32[:,::1])"
 )(interpreter.process)
 
 
@@ -21,12 +22,21 @@ class Engine:
     For any split of a signal into blocks the outputs are the same bits, and joined with `flush()` they are the graph's
     output on the whole signal. `max_block`: how many frames run through all layers at a time (at most 256); larger blocks
     are cut, smaller ones save memory. `scale` multiplies every sample before the graph sees it. `prewarm`: start after
-    endless silence instead of with zeros in every layer; by default what the net's file says.
+    endless silence instead of with zeros in every layer; by default what the net's file says. `share`: let overlapping
+    windows of a clip net share what they can; without it each computes all of it, to the same bits.
 
     Raises GraphError where the graph's layers do not fit together, or where it cannot be prewarmed.
     """
 
-    def __init__(self, graph: Graph, max_block: int = 1024, scale: float = 1.0, *, prewarm: bool | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        max_block: int = 1024,
+        scale: float = 1.0,
+        *,
+        prewarm: bool | None = None,
+        share: bool = True,
+    ):
         if not isinstance(max_block, int) or max_block < 1:
             raise InputError(f"max_block is {max_block!r}, expected a whole number of frames, at least 1")
         self.graph = graph
@@ -35,12 +45,13 @@ class Engine:
         self.first = graph.first
         self.delay = graph.delay
         self.receptive_field = graph.receptive_field
-        self._plan = plan(graph, min(max_block, CHUNK))
+        chunk = min(max_block, CHUNK)
+        self._plan = plan(graph, chunk) if graph.clip is None else plan_windows(graph, chunk, share=share)
         self._scale = np.float32(scale)
         self._process = _process()
         self._arena = np.zeros(self._plan.arena_size, np.float32)
         self._scratch = np.zeros(self._plan.scratch_size, np.float32)
-        self._counters = initial_counters(self._plan.lines)
+        self._counters = self._plan.counters.copy()
         self._ended = False
         self._prewarm = graph.info.prewarm if prewarm is None else prewarm
         if self._prewarm and (graph.receptive_field is None or self.first or self.delay):
@@ -85,9 +96,13 @@ class Engine:
     def flush(self) -> np.ndarray:
         """End the signal: return the scores that its padded end adds, float32 (output frames, outputs).
 
-        Each layer's own end is padded as Keras pads it. After it only `reset` is possible.
+        Each layer's own end is padded as Keras pads it; a clip net has none but complete windows. After it only `reset` is
+        possible.
         """
         self._refuse_after_end()
+        if self.graph.clip is not None:
+            self._ended = True
+            return np.empty((0, self.graph.output_channels), np.float32)
         total = self.graph.output_frames(self.frames)
         out = np.empty((max(0, total - self.output_frames), self.graph.output_channels), np.float32)
         nothing = np.empty((0, self.graph.input_channels), np.float32)
@@ -98,7 +113,7 @@ class Engine:
     def reset(self) -> None:
         """Forget everything: the engine is again as when it was made."""
         self._arena[:] = 0
-        self._counters[:] = initial_counters(self._plan.lines)
+        self._counters[:] = self._plan.counters
         self._ended = False
         if self._prewarm:
             self._hear_silence()
@@ -113,6 +128,10 @@ class Engine:
             self._counters,
             self._arena,
             self._scratch,
+            plan.steps,
+            plan.rows,
+            plan.length,
+            plan.hop,
             self._scale,
             block,
             plan.chunk,

@@ -12,7 +12,7 @@ import numpy as np
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import defaults
 from streamcnn.graph.graph import INPUT, Graph
-from streamcnn.graph.layer import size
+from streamcnn.graph.layer import Shape, size
 from streamcnn.graph.timing import FrameRule
 
 Array = np.ndarray
@@ -24,30 +24,44 @@ def reference(graph: Graph, signal: Array) -> Array:
     `signal`: (frames,) or (frames, values of a frame), any float. The result is float64 (output frames, outputs): what
     the engine's outputs joined, `flush` included, must equal.
     """
-    return reference_tensors(graph, signal)[graph.output_name]
+    made = reference_tensors(graph, signal)[graph.output_name]
+    return made if graph.clip is None else made.reshape(graph.output_frames(len(signal)), graph.output_channels)
 
 
 def reference_tensors(graph: Graph, signal: Array, *, rounded: bool = False) -> dict[str, Array]:
     """Return every tensor of the graph for a whole signal, by the name of the node that makes it.
 
-    `rounded`: round each of them to float32, to see how far off any float32 computation of this net must be expected to be.
+    Of a clip net the frames of all windows, one window after the other. `rounded`: round each of them to float32, to see how
+    far off any float32 computation of this net must be expected to be.
     """
     signal = np.asarray(signal, dtype=np.float64)
-    tensors = {INPUT: signal.reshape(len(signal), graph.input_channels)}
+    signal = signal.reshape(len(signal), graph.input_channels)
+    if graph.clip is None:
+        return _tensors(graph, signal, rounded=rounded)
+    starts = range(0, len(signal) - graph.clip.frames + 1, graph.clip.hop)
+    windows = [_tensors(graph, signal[start : start + graph.clip.frames], rounded=rounded) for start in starts]
+    if not windows:
+        return {name: np.empty((0, size(shape))) for name, shape in graph.shapes.items()}
+    return {name: np.concatenate([window[name] for window in windows]) for name in graph.shapes}
+
+
+def _tensors(graph: Graph, signal: Array, *, rounded: bool) -> dict[str, Array]:
+    """Return every tensor of the graph for a signal, or for one clip."""
+    tensors = {INPUT: signal}
     with np.errstate(over="ignore", invalid="ignore"):
         for node in graph.nodes:
-            length = min(
-                len(tensors[name]) for name in node.inputs
-            )  # they differ only where a signal is too short for Keras
-            inputs = [tensors[name][:length] for name in node.inputs]
-            width = graph.shapes[node.inputs[0]][-1]
-            made = _forward(node.layer, graph.rules[node.name], width, *inputs)
+            inputs = [tensors[name] for name in node.inputs]
+            if not node.layer.whole:  # they differ only where a signal is too short for Keras
+                inputs = [x[: min(map(len, inputs))] for x in inputs]
+            shape = graph.shapes[node.inputs[0]]
+            made = _forward(node.layer, graph.rules[node.name], shape, *inputs)
             tensors[node.name] = made.astype(np.float32).astype(np.float64) if rounded else made
     return tensors
 
 
-def _forward(layer: L.Layer, rule: FrameRule, width: int, x: Array, *more: Array) -> Array:
-    """Return the output of one layer; `width` is the last axis of its input's frames."""
+def _forward(layer: L.Layer, rule: FrameRule, shape: Shape, x: Array, *more: Array) -> Array:
+    """Return the output of one layer; `shape` is that of its first input's frames."""
+    width = shape[-1]
     match layer:
         case L.Conv1D():
             return _conv(layer, rule, x)
@@ -69,9 +83,15 @@ def _forward(layer: L.Layer, rule: FrameRule, width: int, x: Array, *more: Array
         case L.Normalize():
             return _normalize(layer, x.reshape(-1, layer.width)).reshape(x.shape)
         case L.Select():
-            return x[:, list(layer.indices)]
+            return np.pad(x, ((0, 0), (0, 1)))[:, list(layer.indices)]
+        case L.Conv2D():
+            return _conv_2d(layer, rule, x.reshape(len(x), *shape))
         case L.Pooling1D():
             return _pool(layer, rule, x)
+        case L.Pooling2D():
+            return _pool_2d(layer, rule, x.reshape(len(x), *shape))
+        case L.Attention():
+            return _attention(layer, x, *more)
         case L.Repeat():
             return np.repeat(x, layer.times, axis=0)
         case L.ZeroPadding1D():
@@ -135,6 +155,48 @@ def _pool(layer: L.Pooling1D, rule: FrameRule, x: Array) -> Array:
         seen = x[max(0, start) : start + layer.pool]
         y[i] = seen.max(axis=0) if layer.by == "max" else seen.mean(axis=0)
     return y
+
+
+def _conv_2d(layer: L.Conv2D, rule: FrameRule, x: Array) -> Array:
+    bands, left = layer.windows(x.shape[1])
+    padded, frames = _padded(rule, layer.span, x.reshape(len(x), -1))
+    right = max(
+        0, (bands - 1) * layer.band_stride + (layer.kernel.shape[1] - 1) * layer.band_dilation + 1 - left - x.shape[1]
+    )
+    padded = np.pad(padded.reshape(len(padded), *x.shape[1:]), ((0, 0), (left, right), (0, 0)))
+    kernel = _f64(layer.kernel)
+    inputs, outputs = kernel.shape[2], kernel.shape[3] // layer.groups
+    y = np.zeros((frames, bands, kernel.shape[3]))
+    for tap, band_tap in np.ndindex(kernel.shape[:2]):
+        window = padded[tap * layer.dilation :][: (frames - 1) * layer.stride + 1 if frames else 0 : layer.stride]
+        window = window[:, band_tap * layer.band_dilation :][
+            :, : (bands - 1) * layer.band_stride + 1 : layer.band_stride
+        ]
+        for group in range(layer.groups):
+            to = slice(group * outputs, (group + 1) * outputs)
+            y[..., to] += window[..., group * inputs : (group + 1) * inputs] @ kernel[tap, band_tap, :, to]
+    y = y if layer.bias is None else y + _f64(layer.bias)
+    return function(layer.activation)(y.reshape(-1, y.shape[2])).reshape(frames, -1)
+
+
+def _pool_2d(layer: L.Pooling2D, rule: FrameRule, x: Array) -> Array:
+    frames, (bands, left) = int(rule.total(len(x))), layer.windows(x.shape[1])
+    y = np.zeros((frames, bands, x.shape[2]))
+    for i, band in np.ndindex(frames, bands):
+        start, low = i * layer.stride + rule.oldest, band * layer.band_stride - left
+        seen = x[max(0, start) : start + layer.pool, max(0, low) : low + layer.band_pool]
+        y[i, band] = seen.max(axis=(0, 1)) if layer.by == "max" else seen.mean(axis=(0, 1))
+    return y.reshape(frames, -1)
+
+
+def _attention(layer: L.Attention, queries: Array, keys: Array, values: Array) -> Array:
+    q, k, v = (x.reshape(len(x), layer.heads, -1) for x in (queries, keys, values))
+    scores = np.einsum("qhc,khc->hqk", q, k) * layer.scale
+    if layer.causal:
+        scores = np.where(np.arange(len(k)) <= np.arange(len(q))[:, None], scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+    weights = weights / weights.sum(axis=2, keepdims=True)
+    return np.einsum("hqk,khc->qhc", weights, v).reshape(len(q), -1)
 
 
 def _normalize(layer: L.Normalize, x: Array) -> Array:

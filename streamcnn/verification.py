@@ -59,9 +59,9 @@ def check_signal(graph: Graph, oracle: Oracle | None, signal: np.ndarray, name: 
     `oracle`: None compares with the float64 reference alone.
     """
     exact = reference_tensors(graph, signal)
-    truth = exact[graph.output_name]
+    truth = exact[graph.output_name].reshape(-1, graph.output_channels)
     expected = {**exact, OUTPUT: truth} if oracle is None else oracle(signal)
-    output = expected[OUTPUT]
+    output = expected[OUTPUT].reshape(-1, graph.output_channels)
     streams = [_streamed(graph, signal, block) for block in BLOCKS]
     got = streams[-1]
     same_length = got.shape == output.shape

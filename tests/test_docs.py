@@ -27,10 +27,11 @@ def test_the_table_of_layers_is_up_to_date():
 
 def test_every_layer_has_one_status():
     """No layer stands in two of the importer's tables."""
+    from streamcnn.importers.keras_plane import PLANE
     from streamcnn.importers.keras_records import JOINS, RECORDS
     from streamcnn.importers.keras_refusals import CLIP_ONLY, REFUSED, VANISHING
 
-    names = [*CLIP_ONLY, *JOINS, *RECORDS, *REFUSED, *VANISHING]
+    names = [*CLIP_ONLY, *JOINS, *PLANE, *RECORDS, *REFUSED, *VANISHING, *_generator().WALKED]
     assert len(names) == len(set(names))
 
 

@@ -331,4 +331,4 @@ def test_a_stateful_layer_streams():
     expected = np.asarray(model(x[None]))[0]
     np.testing.assert_allclose(Engine(graph).process(x), expected, atol=1e-6)
     for _ in range(2):
-        np.testing.assert_allclose(keras_tensors(model, x)[OUTPUT], expected, atol=1e-6)
+        np.testing.assert_allclose(keras_tensors(model, x, graph)[OUTPUT], expected, atol=1e-6)

@@ -24,7 +24,7 @@ def small_net(seed: int, scale: float = 1.0) -> keras.Model:
 def verdict(net: keras.Model, model: keras.Model) -> Verdict:
     """Check the graph of one model against another model."""
     graph = import_keras(net, NetInfo(threshold=0.1))
-    return check_signal(graph, lambda x: keras_tensors(model, x), random_signal(graph), "noise")
+    return check_signal(graph, lambda x: keras_tensors(model, x, graph), random_signal(graph), "noise")
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])

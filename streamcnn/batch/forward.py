@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamcnn.batch.planes import conv_2d, pooling_2d
 from streamcnn.errors import UnsupportedLayerError
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import POINTWISE
 from streamcnn.graph.graph import INPUT, Graph
+from streamcnn.graph.layer import Shape
 from streamcnn.graph.timing import FrameRule
 
 # How Keras calls the parameters of the functions that have some, in the order of ours.
@@ -48,6 +50,12 @@ class _Frames:
 
 def refuse_inexpressible(graph: Graph) -> None:
     """Raise UnsupportedLayerError for the first layer that cannot be computed chunk by chunk."""
+    if graph.clip is not None:
+        raise UnsupportedLayerError(
+            graph.output_name,
+            f"net '{graph.info.name}' answers whole clips of {graph.clip.frames} frames, which are not cut into chunks",
+            "replay without --batch",
+        )
     for node in graph.nodes:
         if graph.rules[node.name].recurrent:
             raise UnsupportedLayerError(
@@ -76,12 +84,12 @@ def forward(graph: Graph, keras: object, chunks: object, before: int) -> object:
     for node in graph.nodes:
         rule, inputs = graph.rules[node.name], [tensors[name] for name in node.inputs]
         first, last = max(x.first for x in inputs), min(x.last for x in inputs)
-        width = graph.shapes[node.inputs[0]][-1]
+        shape = graph.shapes[node.inputs[0]]
         given = _given(rule, first, last)
         # Every window that is needed, and nothing more: a strided layer then begins with its first window.
         low, high = rule.oldest_read(given[0]), rule.newest_read(given[1])
         cut = [x.cut(low, high).tensor for x in inputs]
-        made = _layer(keras.ops, keras.activations, node.layer, width, *cut)
+        made = _layer(keras.ops, keras.activations, node.layer, shape, *cut)
         extra = _surplus(node.layer, given[0] - low * rule.up)
         tensors[node.name] = _Frames(made[:, extra : extra + given[1] - given[0] + 1], *given)
     result = tensors[graph.output_name]
@@ -100,9 +108,9 @@ def _surplus(layer: L.Layer, frames: int) -> int:
     return frames if isinstance(layer, L.Repeat | L.Unstack) else 0
 
 
-def _layer(ops: object, activations: object, layer: L.Layer, width: int, x: object, *more: object) -> object:
-    """Return a layer's output from all the input frames that it needs; `width` is the last axis of its input's frames."""
-    frames = x.shape[1]
+def _layer(ops: object, activations: object, layer: L.Layer, shape: Shape, x: object, *more: object) -> object:
+    """Return a layer's output from all the input frames that it needs; `shape` is that of its first input's frames."""
+    frames, width = x.shape[1], shape[-1]
     match layer:
         case L.Conv1D():
             steps = 1 if layer.dilation > 1 else layer.stride  # no backend does both at once
@@ -129,7 +137,15 @@ def _layer(ops: object, activations: object, layer: L.Layer, width: int, x: obje
             rows = ops.reshape(x, (-1, frames, x.shape[2] // layer.width, layer.width))
             return ops.reshape(_normalized(ops, layer, rows), (-1, frames, x.shape[2]))
         case L.Select():
-            return ops.take(x, np.array(layer.indices), axis=2)
+            if min(layer.indices) < 0:
+                x = ops.pad(x, ((0, 0), (0, 0), (0, 1)))
+            return ops.take(x, np.array(layer.indices) % x.shape[2], axis=2)
+        case L.Conv2D():
+            planes = _activated(ops, activations, layer, _plus(conv_2d(ops, layer, x, shape), layer.bias))
+            return ops.reshape(planes, (-1, planes.shape[1], planes.shape[2] * planes.shape[3]))
+        case L.Pooling2D():
+            planes = pooling_2d(ops, layer, x, shape)
+            return ops.reshape(planes, (-1, planes.shape[1], planes.shape[2] * planes.shape[3]))
         case L.Pooling1D(by="max"):
             return ops.max_pool(x, layer.pool, layer.stride, "valid", "channels_last")
         case L.Pooling1D():

@@ -13,6 +13,8 @@ from streamcnn.importers.nam import import_nam
 from streamcnn.importers.pickle import ORDERS, import_pickle
 from streamcnn.importers.rtneural import import_rtneural
 
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+
 
 @click.command("convert", short_help="Turn a trained model into a net's file.")
 @click.argument("model", type=click.Path(path_type=Path))
@@ -38,6 +40,23 @@ from streamcnn.importers.rtneural import import_rtneural
     help="How many samples a recurrent net needs before its scores mean something.",
 )
 @click.option("--threshold", type=float, metavar="X", help="The score from which on it is a detection.")
+@click.option(
+    "--clip-frames",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Slide a window of N samples over the stream. [default: where a layer needs it, the model's input length]",
+)
+@click.option(
+    "--window-hop",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many samples that window moves by. [default: about half of it]",
+)
+@click.option(
+    "--time-axis",
+    type=click.IntRange(1, 2),
+    help="Which axis of the model's inputs is time, the batch being 0. [default: the one of variable length]",
+)
 @click.option(
     "--order",
     type=click.Choice(ORDERS),
@@ -67,6 +86,9 @@ def command(
     input_scale: float,
     threshold: float | None,
     warmup: int,
+    clip_frames: int | None,
+    window_hop: int | None,
+    time_axis: int | None,
     order: str | None,
     padding: str,
     check: str | None,
@@ -87,24 +109,31 @@ def command(
         threshold=threshold,
         warmup_frames=warmup,
     )
-    graph, keras_model = _imported(model, info, order, padding)
+    window = {"clip_frames": clip_frames, "window_hop": window_hop, "time_axis": time_axis}
+    graph, keras_model = _imported(model, info, order, padding, window)
     if check is not None:
         verify(graph, keras_model, Path(check) if check else None)
     graph.save(output)
+    window = "" if graph.clip is None else f"a window of {graph.clip.frames} samples that slides by {graph.clip.hop}, "
     click.echo(
-        f"wrote {output}: {store.identity(graph)}, {len(graph.nodes)} layers, hop {graph.hop}, "
+        f"wrote {output}: {store.identity(graph)}, {len(graph.nodes)} layers, {window}hop {graph.hop}, "
         f"delay {graph.delay}, receptive field {receptive_field(graph.receptive_field)}"
     )
 
 
-def _imported(model: Path, info: NetInfo, order: str | None, padding: str) -> tuple[Graph, object | None]:
+def _imported(
+    model: Path, info: NetInfo, order: str | None, padding: str, window: dict[str, int | None]
+) -> tuple[Graph, object | None]:
     """Return the graph of a model file, and the live Keras model where there is one."""
+    given = [name for name, value in window.items() if value is not None]
+    if given and model.suffix not in KERAS_SUFFIXES:
+        raise InputError(f"{model}: --{given[0].replace('_', '-')} is for Keras models", "leave it out")
     match model.suffix:
-        case ".keras" | ".h5" | ".hdf5":
+        case suffix if suffix in KERAS_SUFFIXES:
             from streamcnn.importers.keras import import_keras, load_keras  # loads Keras only where it is needed
 
             live = load_keras(model)
-            return import_keras(live, info), live
+            return import_keras(live, info, **window), live
         case ".json":
             return import_rtneural(model, info), None
         case ".nam":

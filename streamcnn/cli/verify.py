@@ -43,8 +43,8 @@ def verify(graph: Graph, model: object | None, wav: Path | None) -> None:
     if model is not None:
         from streamcnn.importers.keras import fixed_length, keras_tensors
 
-        fixed = fixed_length(model)
-        oracle = lambda signal: keras_tensors(model, signal)  # noqa: E731
+        fixed = fixed_length(model, graph)
+        oracle = lambda signal: keras_tensors(model, signal, graph)  # noqa: E731
     signals = {"noise": random_signal(graph, fixed)}
     if wav is not None:
         signals[wav.name] = fitted(graph, _read(graph, wav), fixed)

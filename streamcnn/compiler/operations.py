@@ -78,6 +78,20 @@ def operation(
             row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING, layer.pool, layer.by == "average"
         case L.Repeat() | L.ZeroPadding1D() | L.Cropping1D() | L.Stack() | L.Unstack():
             row[T.OP] = T.COPY
+        case L.Conv2D():
+            row[T.OP], row[T.TAPS], row[T.DILATION], row[T.GROUPS] = (
+                T.CONV_2D, layer.kernel.shape[0], layer.dilation, layer.groups
+            )  # fmt: skip
+            row[T.KERNEL], row[T.BIAS] = weights.add(layer.kernel), weights.add(layer.bias)
+            row[T.BAND_TAPS], row[T.BAND_DILATION] = layer.kernel.shape[1], layer.band_dilation
+            _bands(row, layer, shapes[0])
+        case L.Pooling2D():
+            row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING_2D, layer.pool, layer.by == "average"
+            row[T.BAND_TAPS] = layer.band_pool
+            _bands(row, layer, shapes[0])
+        case L.Attention():
+            row[T.OP], row[T.HEADS], row[T.CAUSAL] = T.ATTENTION, layer.heads, layer.causal
+            row[T.ATTENTION_SCALE] = weights.add([layer.scale])
         case L.Merge():
             row[T.OP], row[T.BY] = T.MERGE, _BY_MERGE[layer.by]
         case L.Concatenate():
@@ -91,6 +105,11 @@ def operation(
     row[T.ARGUMENTS] = weights.add(_arguments(function if arguments is None else None, arguments))
     row[T.WIDTH] = layer.width if isinstance(layer, L.Normalize) else output[-1]
     return state, scratch
+
+
+def _bands(row: np.ndarray, layer: L.Conv2D | L.Pooling2D, shape: Shape) -> None:
+    row[T.BANDS_IN], row[T.BAND_STRIDE] = shape[0], layer.band_stride
+    row[T.BANDS_OUT], row[T.BAND_LEFT] = layer.windows(shape[0])
 
 
 def _recurrent(row: np.ndarray, layer: L.SimpleRNN | L.LSTM | L.GRU, weights: Arena) -> None:

@@ -7,14 +7,14 @@ looking at one period far from the start, and at the start itself, gives the exa
 of their own: a short path's line simply keeps its frames until the long path has caught up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from streamcnn.compiler import tables as T
 from streamcnn.compiler.operations import Arena, operation
 from streamcnn.errors import GraphError
-from streamcnn.graph.graph import INPUT, Graph
+from streamcnn.graph.graph import INPUT, Graph, Node
 from streamcnn.graph.layer import size
 
 # Input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors.
@@ -26,47 +26,90 @@ MAX_VALUES = 2**28  # of history: a GiB of float32
 class Plan:
     """The tables of one graph: `nodes`, `links`, `lines` int64, `weights` float32, and how large the other arrays are.
 
-    A block of n frames gives at most ceil(n / hop) + `output_slack` output frames.
+    `counters`: of a session's start. A block of n frames gives at most ceil(n / hop) + `output_slack` output frames. A
+    clip net has a window of `length` frames that moves by `hop`, and the `steps` of each window on its `rows`.
     """
 
     nodes: np.ndarray
     links: np.ndarray
     lines: np.ndarray
+    counters: np.ndarray
     weights: np.ndarray
     arena_size: int
     scratch_size: int
     chunk: int
     output_slack: int
+    steps: np.ndarray = field(default_factory=lambda: np.zeros((0, T.STEP_COLUMNS), np.int64))
+    rows: np.ndarray = field(default_factory=lambda: np.zeros((0, T.NODE_COLUMNS), np.int64))
+    length: int = 0
+    hop: int = 1
 
 
 def plan(graph: Graph, chunk: int) -> Plan:
     """Lay out a graph's weights, lines and operations, for `chunk` input frames at a time."""
-    weights, links = Arena(np.float32), Arena(np.int64)
     number = {INPUT: 0} | {node.name: k + 1 for k, node in enumerate(graph.nodes)}
-    nodes = np.zeros((len(graph.nodes), T.NODE_COLUMNS), np.int64)
     _refuse_endless_history(graph)
     lines, bursts = _lines(graph, chunk)
-    arena_size = int((lines[:, T.CAPACITY] * lines[:, T.CHANNELS]).sum())
-    scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
-    for row, node in zip(nodes, graph.nodes, strict=True):
-        rule, shapes = graph.rules[node.name], [graph.shapes[name] for name in node.inputs]
-        row[T.LINKS], row[T.INPUTS] = links.add([number[name] for name in node.inputs]), len(node.inputs)
-        row[T.LINE_IN], row[T.LINE_OUT] = number[node.inputs[0]], number[node.name]
-        row[T.UP], row[T.DOWN], row[T.OLDEST], row[T.NEWEST] = rule.up, rule.down, rule.oldest, rule.newest + rule.wait
-        row[T.RULE_TAIL] = rule.tail
-        row[T.C_IN], row[T.C_OUT] = size(shapes[0]), size(graph.shapes[node.name])
-        state, scratch = operation(row, node.layer, shapes, graph.shapes[node.name], weights, links)
-        row[T.STATE] = arena_size if state else row[T.STATE]
-        arena_size += state
-        scratch_size = max(scratch_size, scratch, bursts[number[node.name]] * int(row[T.C_OUT]))
-    return Plan(nodes, links.joined(), lines, weights.joined(), arena_size, scratch_size, chunk, _output_slack(graph))
-
-
-def initial_counters(lines: np.ndarray) -> np.ndarray:
-    """Return the counters of a session's start: no frames yet, and HISTORY zeros before them."""
+    rows = Rows(graph, int((lines[:, T.CAPACITY] * lines[:, T.CHANNELS]).sum()))
+    for node in graph.nodes:
+        rows.add(node, number[node.name], [number[name] for name in node.inputs], int(bursts[number[node.name]]))
     counters = np.zeros((len(lines), T.COUNTER_COLUMNS), np.int64)
     counters[:, T.BASE] = -lines[:, T.HISTORY]
-    return counters
+    return Plan(
+        rows.nodes,
+        rows.links.joined(),
+        lines,
+        counters,
+        rows.weights.joined(),
+        rows.arena_size,
+        rows.scratch_size,
+        chunk,
+        _output_slack(graph),
+    )
+
+
+class Rows:
+    """Fills the table of nodes; counts the arena's values, which the nodes' states come behind, and the scratch."""
+
+    def __init__(self, graph: Graph, arena_size: int):
+        self.weights, self.links = Arena(np.float32), Arena(np.int64)
+        self.arena_size = arena_size
+        self.scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
+        self._graph = graph
+        self._rows: list[np.ndarray] = []
+        self._known: dict[str, tuple[np.ndarray, int, int]] = {}
+
+    def add(self, node: Node, line: int, inputs: list[int], frames: int) -> int:
+        """Add a row for a node that makes a line from others, at most so many frames at a time; return its number.
+
+        A node that is added twice, to work on other lines too, has its weights only once.
+        """
+        graph, (row, state, scratch) = self._graph, self._operation(node)
+        row = row.copy()
+        row[T.LINKS], row[T.INPUTS] = self.links.add(inputs), len(inputs)
+        row[T.LINE_IN], row[T.LINE_OUT] = inputs[0], line
+        if state:
+            row[T.STATE] = self.arena_size
+            self.arena_size += state
+        self.scratch_size = max(self.scratch_size, scratch, frames * int(size(graph.shapes[node.name])))
+        self._rows.append(row)
+        return len(self._rows) - 1
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """The table."""
+        return np.array(self._rows, np.int64).reshape(len(self._rows), T.NODE_COLUMNS)
+
+    def _operation(self, node: Node) -> tuple[np.ndarray, int, int]:
+        if node.name not in self._known:
+            graph, row = self._graph, np.zeros(T.NODE_COLUMNS, np.int64)
+            rule, shapes = graph.rules[node.name], [graph.shapes[name] for name in node.inputs]
+            row[T.UP], row[T.DOWN], row[T.OLDEST] = rule.up, rule.down, rule.oldest
+            row[T.NEWEST], row[T.RULE_TAIL] = rule.newest + rule.wait, rule.tail
+            row[T.C_IN], row[T.C_OUT] = size(shapes[0]), size(graph.shapes[node.name])
+            made = operation(row, node.layer, shapes, graph.shapes[node.name], self.weights, self.links)
+            self._known[node.name] = row, *made
+        return self._known[node.name]
 
 
 def _refuse_endless_history(graph: Graph) -> None:
@@ -77,6 +120,11 @@ def _refuse_endless_history(graph: Graph) -> None:
         reach = (abs(rule.oldest) + abs(rule.newest) + rule.wait + abs(rule.tail)) // rule.up
         values += reach * sum(size(graph.shapes[name]) for name in node.inputs)
     values += sum(size(shape) for shape in graph.shapes.values())
+    refuse_beyond_memory(graph, values)
+
+
+def refuse_beyond_memory(graph: Graph, values: int) -> None:
+    """Raise GraphError where a net needs more values than any memory should hold."""
     if values > MAX_VALUES:
         raise GraphError(
             f"net '{graph.info.name}' needs {values * 4 >> 20} MiB for what it must remember, more than {MAX_VALUES * 4 >> 20}",

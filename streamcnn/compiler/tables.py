@@ -22,18 +22,26 @@ OP, LINKS, INPUTS, LINE_IN, LINE_OUT, UP, DOWN, OLDEST, NEWEST, RULE_TAIL, C_IN,
 FUNCTION, ARGUMENTS, WIDTH = range(12, 15)
 # ... and what else the operation needs, under its own names.
 A, B, C, D, E, F, G = range(15, 22)
-NODE_COLUMNS = 22
+NODE_COLUMNS = 27
 TAPS, DILATION, GROUPS, KERNEL, BIAS, ROWS = A, B, C, D, E, F  # convolutions and dense products
 CROP = F  # transposed convolutions
 POOL, MEAN = A, B  # pooling
 SCALE, SHIFT, CENTER = A, B, C  # affine, normalize (the first two), prelu (SCALE)
 BY, EPSILON = C, D  # normalize, merge (BY)
 INDICES = A  # select: where its indices stand among the links
+BAND_TAPS, BAND_STRIDE, BAND_DILATION, BAND_LEFT, BANDS_IN, BANDS_OUT = range(21, 27)  # layers on planes
+HEADS, ATTENTION_SCALE, CAUSAL = A, B, C
 STATE, RECURRENT, RECURRENT_BIAS, GATE, GATE_ARGUMENTS = A, B, C, F, G  # recurrent layers, with KERNEL and BIAS
 
 NOTHING = -1  # where an optional array is missing
 
 (CONV, CONV_TRANSPOSE, FUNCTION_ONLY, GLU, PRELU, AFFINE, NORMALIZE, SELECT, POOLING, COPY, MERGE, CONCATENATE,
- SIMPLE_RNN, LSTM, GRU_AFTER, GRU_BEFORE) = range(16)  # fmt: skip
+ CONV_2D, POOLING_2D, ATTENTION, SIMPLE_RNN, LSTM, GRU_AFTER, GRU_BEFORE) = range(19)  # fmt: skip
 BY_LAYER, BY_RMS, BY_UNIT = range(3)
 ADD, SUBTRACT, MULTIPLY, AVERAGE, MAXIMUM, MINIMUM = range(6)
+
+# Steps of a window of a clip net: compute the frames FIRST to before END of a node (its row among the window's), copy them from
+# line FROM (each window ADVANCE frames further on) to line TO, or forget a state (FIRST to before END in the arena).
+KIND, NODE, FROM, TO, FRAME_FIRST, FRAME_END, ADVANCE = range(7)
+STEP_COLUMNS = 7
+COMPUTE, TAKE, FORGET = range(3)

@@ -4,10 +4,14 @@ Theory. Lengths and positions compose: each node's `FrameRule` turns numbers of 
 Strided 'same' padding is the one thing that depends on the length of the whole signal, and only on that length modulo the
 product of all strides. A graph therefore has a length class, N mod total hop; a representative length of that class is
 sent through the graph once, and each layer takes its padding from the length that arrives at it.
+
+A graph with a `clip` is one for signals of exactly that length, and slides over a stream as one window (see `clip`).
+Inside, `rules`, `shapes`, `timings` and `lengths` speak of one window; `hop`, `first`, `delay`, the receptive field, and the
+counts of output frames are those of the windows.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -17,6 +21,7 @@ from os import PathLike
 import numpy as np
 
 from streamcnn.errors import GraphError
+from streamcnn.graph.clip import Clip
 from streamcnn.graph.layer import Layer, Shape, checked_shape, size
 from streamcnn.graph.timing import FrameRule, Timing, joined
 
@@ -36,7 +41,7 @@ class NetInfo:
     hear, whose last sample is the event's position, at the stream's scale; empty where there is no such thing. `prewarm`: it
     expects to start after endless silence instead of with zeros in every layer. `warmup_frames`: how many input frames a
     recurrent net needs before its scores mean something. `detector`: settings of the detector that it was made for, as
-    they would stand in a configuration.
+    they would stand in a configuration. `time_axis`: which axis was time in the inputs of the model that it was made of.
     """
 
     name: str = "net"
@@ -49,6 +54,7 @@ class NetInfo:
     prewarm: bool = False
     warmup_frames: int = 0
     detector: dict[str, object] = field(default_factory=dict)
+    time_axis: int = 1
 
     def __post_init__(self):
         """Check the values."""
@@ -84,7 +90,8 @@ class Graph:
     """A net: nodes in an order in which each reads only earlier ones (or `INPUT`); the last one is the output.
 
     `input_shape`: of a frame, mostly (channels,). `length_class`: N modulo `period` of the signals whose flushed end
-    shall be exact where strided 'same' padding is used.
+    shall be exact where strided 'same' padding is used. `clip`: the window that a net which needs a whole clip slides
+    over a stream, None for one that streams by itself.
 
     Raises GraphError, naming the node, where names, shapes or times do not fit.
     """
@@ -93,6 +100,7 @@ class Graph:
     input_shape: Shape = (1,)
     length_class: int = 0
     info: NetInfo = field(default_factory=NetInfo)
+    clip: Clip | None = None
 
     def __post_init__(self):
         """Check names, shapes and times."""
@@ -108,9 +116,20 @@ class Graph:
                     raise GraphError(f"node '{node.name}' reads '{name}', which no earlier node makes")
             if len(node.inputs) not in node.layer.arity:
                 raise GraphError(f"node '{node.name}': {node.layer.kind} cannot read {len(node.inputs)} inputs")
+            if node.layer.whole and self.clip is None:
+                raise GraphError(
+                    f"node '{node.name}': {node.layer.kind} sees the whole signal", "give the graph a clip"
+                )
             known.add(node.name)
         if not 0 <= self.length_class < self.period:
             raise GraphError(f"length_class is {self.length_class}, expected 0 to {self.period - 1}")
+        if self.clip is not None and self.length_class:
+            raise GraphError(f"length_class is {self.length_class}, but a clip has just one length", "leave it at 0")
+        for name, frames in self.lengths.items() if self.clip is not None else ():
+            if frames < 1:
+                raise GraphError(
+                    f"node '{name}' has no frame in a clip of {self.clip.frames} frames", "give it a longer clip"
+                )
         labels = self.info.labels
         if labels and len(labels) != self.output_channels:
             raise GraphError(
@@ -123,13 +142,19 @@ class Graph:
             )
 
     @classmethod
-    def sequential(cls, layers: Sequence[Layer], input_channels: int = 1, info: NetInfo | None = None) -> "Graph":
+    def sequential(
+        cls,
+        layers: Sequence[Layer],
+        input_channels: int = 1,
+        info: NetInfo | None = None,
+        clip: Clip | None = None,
+    ) -> "Graph":
         """Chain layers one after the other, naming them `kind_number`."""
         nodes, previous = [], INPUT
         for number, layer in enumerate(layers):
             nodes.append(Node(f"{layer.kind.lower()}_{number}", layer, (previous,)))
             previous = nodes[-1].name
-        return cls(tuple(nodes), (input_channels,), info=info or NetInfo())
+        return cls(tuple(nodes), (input_channels,), info=info or NetInfo(), clip=clip)
 
     def with_info(self, **changes: object) -> "Graph":
         """Return the same net with other metadata."""
@@ -155,15 +180,16 @@ class Graph:
     @cached_property
     def period(self) -> int:
         """The input frames after which everything repeats: the least common multiple of all hops."""
-        return total_period(self.nodes)
+        return total_period(self.nodes) if self.clip is None else self.clip.hop
 
     @cached_property
     def rules(self) -> dict[str, FrameRule]:
-        """How each node moves in time, by its name, with paddings for signals of the length class."""
-        lengths = {INPUT: self.length_class + self.period * -(-LONG // self.period)}
+        """How each node moves in time, by its name, with paddings for signals of the length class, or for one clip."""
+        long = self.length_class + self.period * -(-LONG // self.period)
+        lengths = {INPUT: long if self.clip is None else self.clip.frames}
         rules = {}
         for node in self.nodes:
-            different = {lengths[name] for name in node.inputs}
+            different = {lengths[name] for name in node.inputs[: 1 if node.layer.whole else None]}
             if len(different) > 1:
                 by = max(different) - min(different)
                 raise GraphError(
@@ -182,24 +208,34 @@ class Graph:
             timings[node.name] = joined([timings[name] for name in node.inputs]).through(self.rules[node.name])
         return timings
 
+    @cached_property
+    def lengths(self) -> dict[str, int]:
+        """How many frames each tensor of one clip has, by the name of the node that makes it."""
+        return {name: int(frames) for name, frames in self._composed(self.clip.frames, FrameRule.total).items()}
+
     def counts(self, frames: int | np.ndarray) -> dict[str, int | np.ndarray]:
         """Return how many frames of each tensor the first `frames` input frames suffice for."""
-        counts = {INPUT: frames}
-        for node in self.nodes:
-            available = np.minimum.reduce([counts[name] for name in node.inputs])
-            counts[node.name] = self.rules[node.name].ready(available)
-        return counts
+        return self._composed(frames, FrameRule.ready)
 
     def totals(self, frames: int | np.ndarray) -> dict[str, int | np.ndarray]:
-        """Return how many frames of each tensor a whole signal of `frames` gives, `flush` included."""
-        totals = {INPUT: frames}
+        """Return how many frames of each tensor a whole signal of `frames` gives, `flush` included; of a clip, all windows."""
+        if self.clip is None:
+            return self._composed(frames, FrameRule.total)
+        windows = self.clip.rule.total(frames)
+        return {name: length * windows for name, length in self.lengths.items()} | {INPUT: frames}
+
+    def _composed(self, frames: int | np.ndarray, count: Callable) -> dict[str, int | np.ndarray]:
+        """Send a number of frames through all nodes; `count(rule, frames)` is what a node makes of it."""
+        counts = {INPUT: frames}
         for node in self.nodes:
-            length = np.minimum.reduce([totals[name] for name in node.inputs])
-            totals[node.name] = self.rules[node.name].total(length)
-        return totals
+            read = node.inputs[: 1 if node.layer.whole else None]
+            counts[node.name] = count(self.rules[node.name], np.minimum.reduce([counts[name] for name in read]))
+        return counts
 
     def known_after(self, frame: int) -> int:
         """Return the input frame with which an output frame becomes known (negative: before the first one)."""
+        if self.clip is not None:
+            return self.clip.rule.newest_read(frame)
         newest = {self.output_name: frame, INPUT: -1}
         for node in reversed(self.nodes):
             if newest.get(node.name, -1) < 0:  # nobody reads it, or only the padding before it
@@ -217,8 +253,15 @@ class Graph:
 
     @property
     def output(self) -> Timing:
-        """Where the output's frames stand."""
-        return self.timings[self.output_name]
+        """Where the output's frames stand: those of the last node, or, of a clip, one for each window."""
+        return self.timings[self.output_name] if self.clip is None else Timing().through(self.clip.rule)
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of a score: a frame of the last node's, or, of a clip that gives several frames, all of them."""
+        shape = self.shapes[self.output_name]
+        frames = 1 if self.clip is None else self.lengths[self.output_name]
+        return shape if frames == 1 else (frames, *shape)
 
     @property
     def input_channels(self) -> int:
@@ -228,7 +271,7 @@ class Graph:
     @property
     def output_channels(self) -> int:
         """How many values a score has."""
-        return size(self.shapes[self.output_name])
+        return size(self.output_shape)
 
     @property
     def hop(self) -> int:
@@ -252,6 +295,8 @@ class Graph:
 
     def output_frames(self, input_frames: int) -> int:
         """Return how many output frames a whole signal of `input_frames` has, after `flush`."""
+        if self.clip is not None:
+            return int(self.clip.rule.total(input_frames))
         return int(self.totals(input_frames)[self.output_name])
 
 

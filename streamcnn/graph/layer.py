@@ -24,6 +24,7 @@ class Layer:
 
     kind: ClassVar[str]
     arity: ClassVar[range] = range(1, 2)  # how many tensors it may read
+    whole: ClassVar[bool] = False  # whether it reads all frames of them, so that it needs a clip
 
     def rule(self, frames: int) -> FrameRule:  # noqa: ARG002 (strided 'same' padding needs it)
         """Return which input frames each output frame reads, for signals of the length class of `frames`.

@@ -1,8 +1,10 @@
 """All layer records, by name."""
 
+from streamcnn.graph.attention import Attention
 from streamcnn.graph.join import Concatenate, Merge
 from streamcnn.graph.layer import Layer, Shape
 from streamcnn.graph.linear import Conv1D, Conv1DTranspose, Dense
+from streamcnn.graph.plane import Conv2D, Pooling2D
 from streamcnn.graph.pointwise import GLU, Activation, Affine, Normalize, PReLU, Select
 from streamcnn.graph.recurrent import GRU, LSTM, SimpleRNN
 from streamcnn.graph.window import Cropping1D, Pooling1D, Repeat, Stack, Unstack, ZeroPadding1D
@@ -13,9 +15,11 @@ __all__ = [
     "LSTM",
     "Activation",
     "Affine",
+    "Attention",
     "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
+    "Conv2D",
     "Cropping1D",
     "Dense",
     "Layer",
@@ -23,6 +27,7 @@ __all__ = [
     "Normalize",
     "PReLU",
     "Pooling1D",
+    "Pooling2D",
     "Repeat",
     "Select",
     "Shape",
@@ -35,9 +40,11 @@ __all__ = [
 _RECORDS = (
     Activation,
     Affine,
+    Attention,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
+    Conv2D,
     Cropping1D,
     Dense,
     GLU,
@@ -47,6 +54,7 @@ _RECORDS = (
     Normalize,
     PReLU,
     Pooling1D,
+    Pooling2D,
     Repeat,
     Select,
     SimpleRNN,

@@ -128,9 +128,10 @@ class Normalize(Layer):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Select(Layer):
-    """Picks values of each frame by their places in it: slices of channels, permutations, repetitions.
+    """Picks values of each frame by their places in it: slices of channels, permutations, repetitions, padding.
 
-    `indices`: for each value of an output frame its place in the flattened input frame. `shape`: of an output frame.
+    `indices`: for each value of an output frame its place in the flattened input frame, -1 for a zero. `shape`: of an
+    output frame.
     """
 
     kind: ClassVar[str] = "Select"
@@ -146,6 +147,6 @@ class Select(Layer):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return `shape`; raises GraphError where an index lies outside the input's frame."""
-        if not 0 <= min(self.indices) <= max(self.indices) < size(shapes[0]):
+        if not -1 <= min(self.indices) <= max(self.indices) < size(shapes[0]):
             raise GraphError(f"Select: picks places that frames of the shape {shapes[0]} do not have")
         return self.shape

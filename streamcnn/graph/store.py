@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from streamcnn.errors import GraphError, NetFileError, StreamcnnError
+from streamcnn.graph.clip import Clip
 from streamcnn.graph.graph import Graph, NetInfo, Node
 from streamcnn.graph.layers import KINDS
 from streamcnn.shipped import shipped_net
@@ -113,6 +114,7 @@ def _serialized(graph: Graph) -> tuple[str, dict[str, np.ndarray]]:
         "nodes": nodes,
         "input_shape": graph.input_shape,
         "length_class": graph.length_class,
+        **({} if graph.clip is None else {"clip": asdict(graph.clip)}),
         "info": {name: value for name, value in asdict(graph.info).items() if value != asdict(NetInfo())[name]},
     }
     return json.dumps(document, sort_keys=True, allow_nan=False), tensors
@@ -149,6 +151,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     input_shape: tuple[int, ...]
     length_class: int
     info: dict[str, object]
+    clip: Clip | None = None
 
 
 def _graph(document: _Document, tensors: dict[str, np.ndarray]) -> Graph:
@@ -173,4 +176,4 @@ def _graph(document: _Document, tensors: dict[str, np.ndarray]) -> Graph:
     if unknown:
         raise NetFileError(f"its metadata has the unknown entry '{min(unknown)}'", "update streamcnn")
     info = msgspec.convert(document.info, NetInfo)
-    return Graph(tuple(nodes), document.input_shape, document.length_class, info)
+    return Graph(tuple(nodes), document.input_shape, document.length_class, info, document.clip)

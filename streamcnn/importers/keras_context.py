@@ -22,6 +22,10 @@ class Context(NamedTuple):
     leading: int = 2
 
 
+class NeedsClipError(UnsupportedLayerError):
+    """A layer that can be computed of a clip, but not of a stream without an end."""
+
+
 Chain = list[tuple[str, L.Layer]]  # records one after the other, each with a suffix for its name
 
 

@@ -13,7 +13,7 @@ from streamcnn.errors import GraphError, UnsupportedLayerError
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import is_known
 from streamcnn.graph.layer import Shape, size
-from streamcnn.importers.keras_context import Chain, Context, array, check_layer, is_of_keras
+from streamcnn.importers.keras_context import Chain, Context, NeedsClipError, array, check_layer, is_of_keras
 from streamcnn.importers.keras_refusals import CLIP_ONLY, CLIP_REMEDY, REFUSED, UNKNOWN, VANISHING, remedy
 
 UNIT_EPSILON = 1e-24  # Keras keeps the norm itself from falling below 1e-12
@@ -28,12 +28,14 @@ def records(layer: object, context: Context) -> Chain:
     kind = type(layer).__name__
     check_layer(layer)
     if kind in CLIP_ONLY:
-        raise UnsupportedLayerError(layer.name, f"{kind} {CLIP_ONLY[kind]}", CLIP_REMEDY)
+        raise NeedsClipError(layer.name, f"{kind} {CLIP_ONLY[kind]}", CLIP_REMEDY)
     if kind not in RECORDS:
         raise UnsupportedLayerError(layer.name, f"{kind} {REFUSED.get(kind, UNKNOWN)}", remedy(kind))
     if not context.shape and kind != "Reshape":
-        raise UnsupportedLayerError(
-            layer.name, f"{kind} sees the whole signal as one vector", "begin the model with Input((None, channels))"
+        raise NeedsClipError(
+            layer.name,
+            f"{kind} sees the whole signal as one vector",
+            f"begin the model with Input((None, channels)), or {CLIP_REMEDY}",
         )
     try:
         return RECORDS[kind](layer, context)
@@ -47,27 +49,28 @@ def records(layer: object, context: Context) -> Chain:
         ) from error
 
 
-def _one(record: L.Layer) -> Chain:
+def one(record: L.Layer) -> Chain:
+    """Return a chain of one record, under the layer's own name."""
     return [("", record)]
 
 
-def _activated(layer: object, context: Context, make: Callable[[str], L.Layer]) -> Chain:
+def activated(layer: object, context: Context, make: Callable[[str], L.Layer]) -> Chain:
     """Return a record with its activation inside, or, for those that are layers of their own, behind it."""
     function = layer.activation
     name = context.builtin(function)
     if name is not None and is_known(name) and name != "threshold":
-        return _one(make(name))
+        return one(make(name))
     record = make("linear")
     behind = context._replace(shape=record.output_shape(context.shape))
-    return [("", record), *_renamed("activation", _function(layer, function, behind))]
+    return [("", record), *renamed("activation", _function(layer, function, behind))]
 
 
 def _function(layer: object, function: object, context: Context) -> Chain:
     name = context.builtin(function)
     if name == "glu":
-        return _one(L.GLU())
+        return one(L.GLU())
     if name is not None and is_known(name) and name != "threshold":
-        return _one(L.Activation(activation=name))
+        return one(L.Activation(activation=name))
     if type(function).__name__ in RECORDS and hasattr(function, "get_config"):  # a layer in the place of a function
         return records(function, context)
     shown = getattr(function, "__name__", type(function).__name__)
@@ -76,7 +79,8 @@ def _function(layer: object, function: object, context: Context) -> Chain:
     )
 
 
-def _renamed(prefix: str, chain: Chain) -> Chain:
+def renamed(prefix: str, chain: Chain) -> Chain:
+    """Return a chain as a part of another one."""
     return [(f"/{prefix}{suffix}", record) for suffix, record in chain]
 
 
@@ -92,7 +96,7 @@ def _conv1d(layer: object, context: Context) -> Chain:
             activation=activation,
         )
 
-    return _activated(layer, context, make)
+    return activated(layer, context, make)
 
 
 def _depthwise(layer: object, kernel: object, bias: object, activation: str) -> L.Conv1D:
@@ -111,7 +115,7 @@ def _depthwise(layer: object, kernel: object, bias: object, activation: str) -> 
 
 
 def _depthwise_conv1d(layer: object, context: Context) -> Chain:
-    return _activated(layer, context, lambda activation: _depthwise(layer, layer.kernel, layer.bias, activation))
+    return activated(layer, context, lambda activation: _depthwise(layer, layer.kernel, layer.bias, activation))
 
 
 def _separable_conv1d(layer: object, context: Context) -> Chain:
@@ -121,7 +125,7 @@ def _separable_conv1d(layer: object, context: Context) -> Chain:
     def make(activation: str) -> L.Layer:
         return L.Conv1D(kernel=array(layer.pointwise_kernel), bias=array(layer.bias), activation=activation)
 
-    return [("/depthwise", depthwise), *_renamed("pointwise", _activated(layer, between, make))]
+    return [("/depthwise", depthwise), *renamed("pointwise", activated(layer, between, make))]
 
 
 def _conv1d_transpose(layer: object, context: Context) -> Chain:
@@ -144,11 +148,11 @@ def _conv1d_transpose(layer: object, context: Context) -> Chain:
             activation=activation,
         )
 
-    return _activated(layer, context, make)
+    return activated(layer, context, make)
 
 
 def _dense(layer: object, context: Context) -> Chain:
-    return _activated(
+    return activated(
         layer,
         context,
         lambda activation: L.Dense(kernel=array(layer.kernel), bias=array(layer.bias), activation=activation),
@@ -160,14 +164,14 @@ def _time_distributed(layer: object, context: Context) -> Chain:
     kind = type(inner).__name__
     check_layer(inner)
     if kind == "Flatten":
-        return _one(_reframed(context.shape, (size(context.shape),)))
+        return one(_reframed(context.shape, (size(context.shape),)))
     if kind == "Reshape":
-        return _one(_reframed(context.shape, _resolved(tuple(int(n) for n in inner.target_shape), size(context.shape))))
+        return one(_reframed(context.shape, _resolved(tuple(int(n) for n in inner.target_shape), size(context.shape))))
     if kind in VANISHING:
         return []
-    if kind not in _FRAME_WISE:
+    if kind not in FRAME_WISE:
         raise UnsupportedLayerError(
-            layer.name, f"TimeDistributed({kind}) works inside each frame", f"wrap one of {', '.join(_FRAME_WISE)}"
+            layer.name, f"TimeDistributed({kind}) works inside each frame", f"wrap one of {', '.join(FRAME_WISE)}"
         )
     return records(inner, context._replace(leading=1))
 
@@ -175,24 +179,24 @@ def _time_distributed(layer: object, context: Context) -> Chain:
 def _pooling(by: str) -> Callable[[object, Context], Chain]:
     def make(layer: object, _context: Context) -> Chain:
         pool, stride = int(layer.pool_size[0]), int(layer.strides[0])
-        return _one(L.Pooling1D(by=by, pool=pool, stride=stride, padding=layer.padding))
+        return one(L.Pooling1D(by=by, pool=pool, stride=stride, padding=layer.padding))
 
     return make
 
 
 def _padding(layer: object, _context: Context) -> Chain:
     left, right = layer.padding
-    return _one(L.ZeroPadding1D(left=int(left), right=int(right)))
+    return one(L.ZeroPadding1D(left=int(left), right=int(right)))
 
 
 def _cropping(layer: object, _context: Context) -> Chain:
     left, right = layer.cropping
-    return _one(L.Cropping1D(left=int(left), right=int(right)))
+    return one(L.Cropping1D(left=int(left), right=int(right)))
 
 
 def _affine(scale: np.ndarray, offset: np.ndarray, shape: Shape) -> Chain:
     """Return x*scale + offset, both broadcast to a frame of this shape."""
-    return _one(L.Affine(scale=_spread(scale, shape), offset=_spread(offset, shape)))
+    return one(L.Affine(scale=_spread(scale, shape), offset=_spread(offset, shape)))
 
 
 def _spread(values: np.ndarray, shape: Shape) -> np.ndarray:
@@ -217,47 +221,44 @@ def _batch_normalization(layer: object, context: Context) -> Chain:
 def _normalization(layer: object, context: Context) -> Chain:
     rank = context.leading + len(context.shape)
     if any(axis % rank < context.leading for axis in layer.axis):
-        raise UnsupportedLayerError(layer.name, "it normalizes along time", "adapt it with axis=-1")
+        raise NeedsClipError(layer.name, "it normalizes along time", CLIP_REMEDY)
     mean, variance = (np.asarray(array(v), np.float64) for v in (layer.mean, layer.variance))
     deviation = np.maximum(np.sqrt(variance), 1e-7)  # keras.config.epsilon(), as Keras divides
     if getattr(layer, "invert", False):
         return _affine(deviation, mean, context.shape)
     scale, center = _spread(1 / deviation, context.shape), _spread(mean, context.shape)
-    return _one(L.Affine(scale=scale, offset=np.zeros(len(scale)), center=center))
+    return one(L.Affine(scale=scale, offset=np.zeros(len(scale)), center=center))
 
 
 def _rescaling(layer: object, context: Context) -> Chain:
     return _affine(np.asarray(layer.scale), np.asarray(layer.offset), context.shape)
 
 
-def _layer_normalization(layer: object, context: Context) -> Chain:
+def _normalization_along_axes(layer: object, context: Context) -> Chain:
+    return one(normalization(layer, _trailing_width(layer, layer.axis, context)))
+
+
+def normalization(layer: object, width: int) -> L.Normalize:
+    """Return the record of a layer that normalizes runs of `width` values: layer, RMS or unit normalization."""
     if getattr(layer, "rms_scaling", False):
         raise UnsupportedLayerError(
             layer.name, "rms_scaling is deprecated, and divides by the variance about the mean", "use RMSNormalization"
         )
-    width = _trailing_width(layer, layer.axis, context)
-    gamma, beta = array(getattr(layer, "gamma", None)), array(getattr(layer, "beta", None))
-    return _one(_normalize("layer", width, layer.epsilon, gamma, beta))
-
-
-def _rms_normalization(layer: object, context: Context) -> Chain:
-    width = _trailing_width(layer, layer.axis, context)
-    return _one(_normalize("rms", width, layer.epsilon, array(layer.scale), None))
-
-
-def _unit_normalization(layer: object, context: Context) -> Chain:
-    return _one(_normalize("unit", _trailing_width(layer, layer.axis, context), UNIT_EPSILON, None, None))
-
-
-def _normalize(by: str, width: int, epsilon: float, scale: np.ndarray | None, offset: np.ndarray | None) -> L.Normalize:
-    flat = [None if v is None else v.ravel() for v in (scale, offset)]
-    return L.Normalize(by=by, width=width, epsilon=float(epsilon), scale=flat[0], offset=flat[1])
+    match type(layer).__name__:
+        case "LayerNormalization":
+            by, scale, offset = "layer", getattr(layer, "gamma", None), getattr(layer, "beta", None)
+        case "RMSNormalization":
+            by, scale, offset = "rms", layer.scale, None
+        case _:
+            return L.Normalize(by="unit", width=width, epsilon=UNIT_EPSILON)
+    flat = [None if value is None else array(value).ravel() for value in (scale, offset)]
+    return L.Normalize(by=by, width=width, epsilon=float(layer.epsilon), scale=flat[0], offset=flat[1])
 
 
 def _need_last_axis(layer: object, axis: int, context: Context) -> None:
     if axis not in (-1, context.leading + len(context.shape) - 1):
         where = "time" if axis == TIME and context.leading > TIME else f"axis {axis}"
-        raise UnsupportedLayerError(layer.name, f"it works along {where}", "use axis=-1")
+        raise NeedsClipError(layer.name, f"it works along {where}", f"use axis=-1, or {CLIP_REMEDY}")
 
 
 def _trailing_width(layer: object, axis: int | list[int], context: Context) -> int:
@@ -266,21 +267,26 @@ def _trailing_width(layer: object, axis: int | list[int], context: Context) -> i
     axes = sorted(a % rank for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
     if axes != list(range(rank - len(axes), rank)) or axes[0] < context.leading:
         along = "time, which needs the whole signal" if TIME in axes and context.leading > TIME else f"the axes {axes}"
-        raise UnsupportedLayerError(layer.name, f"it normalizes along {along}", "use axis=-1")
+        raise NeedsClipError(layer.name, f"it normalizes along {along}", f"use axis=-1, or {CLIP_REMEDY}")
     return size(context.shape[axes[0] - context.leading :])
 
 
 def _recurrent(layer: object, context: Context) -> Chain:
     if not layer.return_sequences:
-        raise UnsupportedLayerError(layer.name, f"{type(layer).__name__} returns its last state only", CLIP_REMEDY)
+        raise NeedsClipError(layer.name, f"{type(layer).__name__} returns its last state only", CLIP_REMEDY)
     if layer.go_backwards:
-        raise UnsupportedLayerError(layer.name, "it runs backwards from the signal's end", "train it forwards")
+        raise NeedsClipError(layer.name, "it runs backwards from the signal's end", CLIP_REMEDY)
+    return cells(layer, context)
+
+
+def cells(layer: object, context: Context) -> Chain:
+    """Return the records of a recurrent layer that runs forwards and returns every state."""
     cell = layer.cell
     cells = cell.cells if type(cell).__name__ == "StackedRNNCells" else [cell]
     if not all(is_of_keras(cell) and type(cell).__name__ in _CELLS for cell in cells):
         raise UnsupportedLayerError(layer.name, "its cell is not one of Keras' own", "use GRU, LSTM or SimpleRNN")
     made = [_CELLS[type(cell).__name__](layer, cell, context) for cell in cells]
-    return _one(made[0]) if len(made) == 1 else [(f"/{k}", record) for k, record in enumerate(made)]
+    return one(made[0]) if len(made) == 1 else [(f"/{k}", record) for k, record in enumerate(made)]
 
 
 def _cell(record: type[L.Layer]) -> Callable[[object, object, Context], L.Layer]:
@@ -310,22 +316,24 @@ def _activation(layer: object, context: Context) -> Chain:
 
 def _relu(layer: object, _context: Context) -> Chain:
     limit = float("inf") if layer.max_value is None else layer.max_value
-    return _one(L.Activation(activation="relu", settings=(layer.negative_slope or 0.0, limit, layer.threshold or 0.0)))
+    return one(L.Activation(activation="relu", settings=(layer.negative_slope or 0.0, limit, layer.threshold or 0.0)))
 
 
 def _softmax(layer: object, context: Context) -> Chain:
     axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) and len(layer.axis) == 1 else layer.axis
     _need_last_axis(layer, axis, context)
-    return _one(L.Activation(activation="softmax"))
+    return one(L.Activation(activation="softmax"))
 
 
 def _prelu(layer: object, context: Context) -> Chain:
     alpha = array(layer.alpha)
     if alpha.shape[0] != 1:
-        raise UnsupportedLayerError(
-            layer.name, f"it has a slope of its own for each of {alpha.shape[0]} frames", "use shared_axes=[1]"
+        raise NeedsClipError(
+            layer.name,
+            f"it has a slope of its own for each of {alpha.shape[0]} frames",
+            f"use shared_axes=[1], or {CLIP_REMEDY}",
         )
-    return _one(L.PReLU(slope=np.broadcast_to(alpha[0], context.shape).ravel()))
+    return one(L.PReLU(slope=np.broadcast_to(alpha[0], context.shape).ravel()))
 
 
 def _reframed(before: Shape, after: Shape) -> L.Layer:
@@ -348,31 +356,21 @@ def _reshape(layer: object, context: Context) -> Chain:
     if context.frames is not None:
         frames, *shape = _resolved(target, context.frames * values)
     elif frames != -1 or -1 in shape:
-        raise UnsupportedLayerError(
-            layer.name, f"the target {target} fixes the length of a signal of any length", "begin it with -1"
+        raise NeedsClipError(
+            layer.name,
+            f"the target {target} fixes the length of a signal of any length",
+            f"begin it with -1, or {CLIP_REMEDY}",
         )
     shape = tuple(shape) or (1,)
     if size(shape) == values:
-        return _one(_reframed(context.shape or (1,), shape))
+        return one(_reframed(context.shape or (1,), shape))
     if size(shape) % values == 0:
-        return _one(L.Stack(frames=size(shape) // values, shape=shape))
+        return one(L.Stack(frames=size(shape) // values, shape=shape))
     if values % size(shape) == 0:
-        return _one(L.Unstack(frames=values // size(shape), shape=shape))
-    raise UnsupportedLayerError(
-        layer.name, f"the target {target} cuts frames of {values} values apart", "keep frames whole"
+        return one(L.Unstack(frames=values // size(shape), shape=shape))
+    raise NeedsClipError(
+        layer.name, f"the target {target} cuts frames of {values} values apart", f"keep frames whole, or {CLIP_REMEDY}"
     )
-
-
-def _permute(layer: object, context: Context) -> Chain:
-    if layer.dims[0] != TIME:
-        raise UnsupportedLayerError(layer.name, f"the permutation {layer.dims} moves time", "keep axis 1 in its place")
-    order = [axis - 2 for axis in layer.dims[1:]]
-    places = np.arange(size(context.shape)).reshape(context.shape).transpose(order)
-    return _one(L.Select(indices=tuple(places.ravel().tolist()), shape=places.shape))
-
-
-def _wrapped(layer: object, context: Context) -> Chain:
-    return records(layer.layer, context)
 
 
 RECORDS: dict[str, Callable[[object, Context], Chain]] = {
@@ -384,16 +382,15 @@ RECORDS: dict[str, Callable[[object, Context], Chain]] = {
     "Cropping1D": _cropping,
     "Dense": _dense,
     "DepthwiseConv1D": _depthwise_conv1d,
-    "ELU": lambda layer, _: _one(L.Activation(activation="elu", settings=(layer.alpha,))),
+    "ELU": lambda layer, _: one(L.Activation(activation="elu", settings=(layer.alpha,))),
     "GRU": _recurrent,
     "LSTM": _recurrent,
-    "LayerNormalization": _layer_normalization,
-    "LeakyReLU": lambda layer, _: _one(L.Activation(activation="leaky_relu", settings=(layer.negative_slope,))),
+    "LayerNormalization": _normalization_along_axes,
+    "LeakyReLU": lambda layer, _: one(L.Activation(activation="leaky_relu", settings=(layer.negative_slope,))),
     "MaxPooling1D": _pooling("max"),
     "Normalization": _normalization,
     "PReLU": _prelu,
-    "Permute": _permute,
-    "RMSNormalization": _rms_normalization,
+    "RMSNormalization": _normalization_along_axes,
     "RNN": _recurrent,
     "ReLU": _relu,
     "Rescaling": _rescaling,
@@ -401,13 +398,12 @@ RECORDS: dict[str, Callable[[object, Context], Chain]] = {
     "SeparableConv1D": _separable_conv1d,
     "SimpleRNN": _recurrent,
     "Softmax": _softmax,
-    "SpectralNormalization": _wrapped,
     "TimeDistributed": _time_distributed,
-    "UnitNormalization": _unit_normalization,
-    "UpSampling1D": lambda layer, _: _one(L.Repeat(times=int(layer.size))),
+    "UnitNormalization": _normalization_along_axes,
+    "UpSampling1D": lambda layer, _: one(L.Repeat(times=int(layer.size))),
     "ZeroPadding1D": _padding,
 }
-_FRAME_WISE = ("Activation", "BatchNormalization", "Dense", "ELU", "LayerNormalization", "LeakyReLU", "Normalization",
+FRAME_WISE = ("Activation", "BatchNormalization", "Dense", "ELU", "LayerNormalization", "LeakyReLU", "Normalization",
                "RMSNormalization", "ReLU", "Rescaling", "Softmax", "UnitNormalization")  # fmt: skip
 
 MERGES = {

@@ -8,19 +8,17 @@ VANISHING = (
     "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
 )  # fmt: skip
 
-CLIP_REMEDY = "a stream has no end to wait for: use a layer that gives an output for each frame"
+CLIP_REMEDY = "give the length of a clip (--clip-frames N): a window of it then slides over the stream"
 CLIP_ONLY = {
-    "AdaptiveAveragePooling1D": "divides the whole signal into a given number of parts",
-    "AdaptiveMaxPooling1D": "divides the whole signal into a given number of parts",
-    "AdditiveAttention": "compares every frame with every other one",
     "Attention": "compares every frame with every other one",
     "Bidirectional": "also runs backwards from the signal's end",
     "Flatten": "makes one vector of the whole signal",
     "GlobalAveragePooling1D": "averages over the whole signal",
+    "GlobalAveragePooling2D": "averages over the whole signal",
     "GlobalMaxPooling1D": "takes the maximum of the whole signal",
+    "GlobalMaxPooling2D": "takes the maximum of the whole signal",
     "GroupNormalization": "normalizes by the mean and variance of the whole signal",
     "GroupQueryAttention": "compares every frame with every other one",
-    "MelSpectrogram": "mirrors the signal at its ends and clamps by its maximum",
     "MultiHeadAttention": "compares every frame with every other one",
     "RepeatVector": "turns one vector into a signal",
 }
@@ -37,16 +35,18 @@ REFUSED = {
     "EinsumDense": "multiplies along axes that an equation names, time among them",
     "Dot": "multiplies tensors along axes of choice, time among them",
     "ReversibleEmbedding": "looks up whole numbers, which samples are not",
+    "AdaptiveAveragePooling1D": "divides the whole signal into a given number of parts",
+    "AdaptiveMaxPooling1D": "divides the whole signal into a given number of parts",
+    "AdditiveAttention": "compares every frame with every other one",
+    "MelSpectrogram": "mirrors the signal at its ends and clamps by its maximum",
     "STFTSpectrogram": "is a spectral front end, which this version does not stream",
     "ConvLSTM1D": "has states that are images",
     "ConvLSTM2D": "has states that are images",
     "ConvLSTM3D": "has states that are images",
     **dict.fromkeys(
-        ("Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "DepthwiseConv2D", "SeparableConv2D", "MaxPooling2D",
-         "MaxPooling3D", "AveragePooling2D", "AveragePooling3D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D",
-         "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
-         "GlobalMaxPooling2D", "GlobalMaxPooling3D", "UpSampling2D", "UpSampling3D", "ZeroPadding2D", "ZeroPadding3D",
-         "Cropping2D", "Cropping3D"),
+        ("Conv3D", "Conv2DTranspose", "Conv3DTranspose", "MaxPooling3D", "AveragePooling3D", "AdaptiveAveragePooling2D",
+         "AdaptiveAveragePooling3D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D", "GlobalAveragePooling3D",
+         "GlobalMaxPooling3D", "UpSampling3D", "ZeroPadding3D", "Cropping3D"),
         _IMAGES,
     ),
     **dict.fromkeys(

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from streamcnn.compiler.kernels.attention import attention
 from streamcnn.compiler.kernels.functions import apply
 from streamcnn.compiler.kernels.join import concatenate, merge
 from streamcnn.compiler.kernels.linear import (
@@ -12,12 +13,15 @@ from streamcnn.compiler.kernels.linear import (
     conv_grouped,
     conv_transpose,
 )  # fmt: skip
+from streamcnn.compiler.kernels.plane import conv_2d, pooling_2d
 from streamcnn.compiler.kernels.pointwise import affine, glu, normalize, prelu, select
 from streamcnn.compiler.kernels.recurrent import recurrent
 from streamcnn.compiler.kernels.window import copy, pooling
 from streamcnn.compiler.tables import (
+    ADVANCE,
     AFFINE,
     ARGUMENTS,
+    ATTENTION,
     BASE,
     C_IN,
     C_OUT,
@@ -25,35 +29,46 @@ from streamcnn.compiler.tables import (
     CHANNELS,
     CONCATENATE,
     CONV,
+    CONV_2D,
     CONV_TRANSPOSE,
     COPY,
     COUNT,
     DOWN,
+    FORGET,
+    FRAME_END,
+    FRAME_FIRST,
+    FROM,
     FUNCTION,
     FUNCTION_ONLY,
     GLU,
     GROUPS,
     HISTORY,
     INPUTS,
+    KIND,
     LINE_IN,
     LINE_OUT,
     LINKS,
     MERGE,
     NEWEST,
+    NODE,
     NORMALIZE,
     OFFSET,
     OLDEST,
     OP,
     POOLING,
+    POOLING_2D,
     PRELU,
     ROWS,
     RULE_TAIL,
     SELECT,
     TAIL,
+    TAKE,
+    TO,
     UP,
     WIDTH,
 )  # fmt: skip
 
+PIECE = 256  # frames of a window that are computed at a time
 FAILED = -1  # a line was too short: a bug in the plan, reported instead of written over its neighbour
 
 
@@ -86,25 +101,12 @@ def end_line(lines, counters, arena, line):
 
 
 @njit(nogil=True)
-def run_node(row, links, lines, weights, counters, arena, scratch, ending):
-    """Compute every output frame of one node that its inputs suffice for, or, at the end, all that there are."""
-    line, out = row[LINE_IN], row[LINE_OUT]
-    available = counters[line, COUNT]
-    for k in range(1, row[INPUTS]):
-        available = min(available, counters[links[row[LINKS] + k], COUNT])
-    done = counters[out, COUNT]
-    if ending:
-        ready = (available * row[UP] + row[RULE_TAIL]) // row[DOWN]
-    else:
-        ready = -((row[NEWEST] - available * row[UP]) // row[DOWN])
-    frames = ready - done
-    if frames <= 0:
-        return True
-    # At the end the zeros behind the last frame need room too. It must be made now: once these frames are in the line, its
-    # readers have not caught up, and moving the history would lose what they still need.
-    target = make_room(lines, counters, arena, out, frames + (lines[out, TAIL] if ending else 0))
-    if target < 0:
-        return False
+def compute(row, links, lines, weights, counters, arena, scratch, done, frames, available, target):
+    """Compute the output frames of one node from number `done` on, and write them to the arena at `target`.
+
+    `available`: the frames of its input that there are, or will ever be: what lies beyond are zeros, or nothing.
+    """
+    line = row[LINE_IN]
     c_in, c_out, op = row[C_IN], row[C_OUT], row[OP]
     zero = lines[line, OFFSET] - counters[line, BASE] * c_in
     source = zero + ((done * row[DOWN] + row[OLDEST]) // row[UP]) * c_in
@@ -124,6 +126,8 @@ def run_node(row, links, lines, weights, counters, arena, scratch, ending):
             )
     elif op == CONV_TRANSPOSE:
         conv_transpose(weights, arena, scratch, row, zero, done, target, frames)
+    elif op == CONV_2D:
+        conv_2d(weights, arena, scratch, row, source, target, frames)
     elif op == FUNCTION_ONLY:
         apply(row[FUNCTION], weights, row[ARGUMENTS], arena, scratch, source, target, frames * c_out, row[WIDTH])
     elif op == GLU:
@@ -138,18 +142,71 @@ def run_node(row, links, lines, weights, counters, arena, scratch, ending):
         select(links, arena, row, source, target, frames)
     elif op == POOLING:
         pooling(arena, row, zero, done, available, target, frames)
+    elif op == POOLING_2D:
+        pooling_2d(arena, row, zero, done, available, target, frames)
     elif op == COPY:
         copy(arena, row, zero, done, target, frames)
     elif op == MERGE:
         merge(links, lines, counters, arena, row, done, target, frames)
     elif op == CONCATENATE:
         concatenate(links, lines, counters, arena, row, done, target, frames)
+    elif op == ATTENTION:
+        attention(weights, links, lines, counters, arena, scratch, row, done, target, frames)
     else:
         recurrent(weights, arena, scratch, row, source, target, frames)
-    if op == CONV or op == CONV_TRANSPOSE:
+    if op == CONV or op == CONV_TRANSPOSE or op == CONV_2D:
         apply(row[FUNCTION], weights, row[ARGUMENTS], arena, scratch, target, target, frames * c_out, row[WIDTH])
+
+
+@njit(nogil=True)
+def run_node(row, links, lines, weights, counters, arena, scratch, ending):
+    """Compute every output frame of one node that its inputs suffice for, or, at the end, all that there are."""
+    line, out = row[LINE_IN], row[LINE_OUT]
+    available = counters[line, COUNT]
+    for k in range(1, row[INPUTS]):
+        available = min(available, counters[links[row[LINKS] + k], COUNT])
+    done = counters[out, COUNT]
+    if ending:
+        ready = (available * row[UP] + row[RULE_TAIL]) // row[DOWN]
+    else:
+        ready = -((row[NEWEST] - available * row[UP]) // row[DOWN])
+    frames = ready - done
+    if frames <= 0:
+        return True
+    # At the end the zeros behind the last frame need room too. It must be made now: once these frames are in the line, its
+    # readers have not caught up, and moving the history would lose what they still need.
+    target = make_room(lines, counters, arena, out, frames + (lines[out, TAIL] if ending else 0))
+    if target < 0:
+        return False
+    compute(row, links, lines, weights, counters, arena, scratch, done, frames, available, target)
     counters[out, COUNT] = ready
     return True
+
+
+@njit(nogil=True)
+def run_window(steps, rows, links, lines, weights, counters, arena, scratch, window):
+    """Make the lines of one window of a clip net: take what it shares with the stream, and compute the rest."""
+    for k in range(steps.shape[0]):
+        step = steps[k]
+        first, end, to = step[FRAME_FIRST], step[FRAME_END], step[TO]
+        if step[KIND] == FORGET:
+            for i in range(first, end):
+                arena[i] = np.float32(0)
+            continue
+        width = lines[to, CHANNELS]
+        target = lines[to, OFFSET] + (first - counters[to, BASE]) * width
+        if step[KIND] == TAKE:
+            line = step[FROM]
+            source = lines[line, OFFSET] + (first + window * step[ADVANCE] - counters[line, BASE]) * width
+            for i in range((end - first) * width):
+                arena[target + i] = arena[source + i]
+            continue
+        row = rows[step[NODE]]
+        available = counters[row[LINE_IN], COUNT]
+        for done in range(first, end, PIECE):
+            frames = min(PIECE, end - done)
+            compute(row, links, lines, weights, counters, arena, scratch, done, frames, available, target)
+            target += frames * width
 
 
 @njit(nogil=True)
@@ -172,17 +229,36 @@ def run_nodes(nodes, links, lines, weights, counters, arena, scratch, ending, ou
     return written + fresh
 
 
-def process(nodes, links, lines, weights, counters, arena, scratch, scale, block, chunk, ending, out):
+@njit(nogil=True)
+def run_windows(steps, rows, links, lines, weights, counters, arena, scratch, length, hop, out, written):
+    """Make every window of a clip net whose last frame has come; return how many outputs there are."""
+    last = lines.shape[0] - 1
+    while counters[last, COUNT] * hop + length <= counters[0, COUNT]:
+        run_window(steps, rows, links, lines, weights, counters, arena, scratch, counters[last, COUNT])
+        start = lines[last, OFFSET] - counters[last, BASE] * lines[last, CHANNELS]
+        for k in range(out.shape[1]):
+            out[written, k] = arena[start + k]
+        counters[last, COUNT] += 1
+        written += 1
+    return written
+
+
+def process(
+    nodes, links, lines, weights, counters, arena, scratch, steps, rows, length, hop, scale, block, chunk, ending, out
+):
     """Push a block of frames (n, channels), times `scale`, through all nodes, `chunk` at a time; then, if `ending`, the end.
+
+    Of a clip net `nodes` are those whose work its windows of `length` frames share, and each window, `hop` frames after the
+    one before it, takes the `steps` on its own `rows`; `length` is 0 for any other net.
 
     Writes the output frames that became known into `out` (at least that many, outputs) and returns their number, FAILED
     where a line was too short for them.
     """
-    channels, written, length = lines[0, CHANNELS], 0, block.shape[0]
+    channels, written, size = lines[0, CHANNELS], 0, block.shape[0]
     # One pass more where the signal ends. Its flag is computed: a literal True or False would be a type of its own for
     # Numba, and have all kernels compiled a second time.
-    for begin in range(0, length + (chunk if ending else 0), chunk):
-        frames = max(0, min(chunk, length - begin))
+    for begin in range(0, size + (chunk if ending else 0), chunk):
+        frames = max(0, min(chunk, size - begin))
         target = make_room(lines, counters, arena, 0, frames)
         if target < 0:
             return FAILED
@@ -190,8 +266,12 @@ def process(nodes, links, lines, weights, counters, arena, scratch, scale, block
             for c in range(channels):
                 arena[target + t * channels + c] = block[begin + t, c] * scale
         counters[0, COUNT] += frames
-        last_pass = ending and begin >= length
+        last_pass = ending and begin >= size
         written = run_nodes(nodes, links, lines, weights, counters, arena, scratch, last_pass, out, written)
         if written < 0:
             return FAILED
+        if length > 0:
+            written = run_windows(
+                steps, rows, links, lines, weights, counters, arena, scratch, length, hop, out, written
+            )
     return written

@@ -87,4 +87,5 @@ def select(links, arena, row, source, target, frames):
     """Pick values by their places."""
     for t in range(frames):
         for k in range(row[C_OUT]):
-            arena[target + t * row[C_OUT] + k] = arena[source + t * row[C_IN] + links[row[INDICES] + k]]
+            place = links[row[INDICES] + k]
+            arena[target + t * row[C_OUT] + k] = arena[source + t * row[C_IN] + place] if place >= 0 else ZERO
