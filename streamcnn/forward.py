@@ -159,7 +159,7 @@ def _pool(layer: L.Pooling1D, rule: FrameRule, x: Array) -> Array:
 
 def _conv_2d(layer: L.Conv2D, rule: FrameRule, x: Array) -> Array:
     bands, left = layer.windows(x.shape[1])
-    padded, frames = _padded(rule, layer.span, x.reshape(len(x), -1))
+    padded, frames = _padded(rule, layer.span, x.reshape(len(x), x.shape[1] * x.shape[2]))
     right = max(
         0, (bands - 1) * layer.band_stride + (layer.kernel.shape[1] - 1) * layer.band_dilation + 1 - left - x.shape[1]
     )
@@ -176,7 +176,7 @@ def _conv_2d(layer: L.Conv2D, rule: FrameRule, x: Array) -> Array:
             to = slice(group * outputs, (group + 1) * outputs)
             y[..., to] += window[..., group * inputs : (group + 1) * inputs] @ kernel[tap, band_tap, :, to]
     y = y if layer.bias is None else y + _f64(layer.bias)
-    return function(layer.activation)(y.reshape(-1, y.shape[2])).reshape(frames, -1)
+    return function(layer.activation)(y.reshape(-1, y.shape[2])).reshape(frames, bands * y.shape[2])
 
 
 def _pool_2d(layer: L.Pooling2D, rule: FrameRule, x: Array) -> Array:
@@ -186,7 +186,7 @@ def _pool_2d(layer: L.Pooling2D, rule: FrameRule, x: Array) -> Array:
         start, low = i * layer.stride + rule.oldest, band * layer.band_stride - left
         seen = x[max(0, start) : start + layer.pool, max(0, low) : low + layer.band_pool]
         y[i, band] = seen.max(axis=(0, 1)) if layer.by == "max" else seen.mean(axis=(0, 1))
-    return y.reshape(frames, -1)
+    return y.reshape(frames, bands * x.shape[2])
 
 
 def _attention(layer: L.Attention, queries: Array, keys: Array, values: Array) -> Array:

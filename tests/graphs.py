@@ -48,7 +48,7 @@ class Builder:
 
     def grow(self) -> None:
         """Append one random step."""
-        steps = ["conv", "conv", "conv", "dense", "function", "pool", "norm", "move", "branch", "transpose", "rnn"]
+        steps = ("conv", "conv", "conv", "dense", "function", "pool", "norm", "move", "branch", "transpose", "rnn", "plane")
         getattr(self, self.draw(st.sampled_from(steps)))()
 
     def function_name(self) -> str:
@@ -135,6 +135,43 @@ class Builder:
         else:
             places = tuple(self.random.permutation(c).tolist())
             self.add(L.Select(indices=places, shape=(c,)))
+
+    def plane(self) -> None:
+        """Convolve and pool channels as bands and channels."""
+        draw, c = self.draw, self.channels
+        bands = draw(st.sampled_from([b for b in (c, 1, 2, 3, 5) if c % b == 0]))
+        self.add(L.Select(indices=tuple(range(c)), shape=(bands, c // bands)))
+        inputs, stride, padding = c // bands, self.stride(), draw(st.sampled_from(["valid", "same"]))
+        groups = draw(st.sampled_from([1, inputs]))
+        filters = groups * draw(st.sampled_from([1, 2, 9]))
+        taps, band_taps = draw(st.integers(1, 3)), min(bands, draw(st.integers(1, 3)))
+        band_stride = stride if stride > 1 or taps > 1 else draw(st.sampled_from([1, 2]))
+        layer = L.Conv2D(
+            kernel=self.weights(taps, band_taps, inputs // groups, filters),
+            bias=self.maybe(filters),
+            padding=padding,
+            stride=stride,
+            band_stride=band_stride,
+            dilation=1 if band_stride > 1 else draw(st.sampled_from([1, 2])),
+            groups=groups,
+            activation=self.function_name(),
+        )
+        self.add(layer)
+        self.hop *= stride
+        bands, by = layer.windows(bands)[0], draw(st.sampled_from(["max", "average"]))
+        if draw(st.booleans()):
+            pool = L.Pooling2D(
+                by=by,
+                pool=draw(st.integers(1, 3)),
+                band_pool=draw(st.integers(1, bands)),
+                stride=1,
+                band_stride=draw(st.sampled_from([1, 2])),
+                padding=draw(st.sampled_from(["valid", "same"])),
+            )
+            self.add(pool)
+            bands = pool.windows(bands)[0]
+        self.channels = bands * filters
+        self.add(L.Select(indices=tuple(range(self.channels)), shape=(self.channels,)))
 
     def transpose(self) -> None:
         """Convolve transposed."""
@@ -259,6 +296,17 @@ def _applied(K: object, layer: L.Layer, inputs: list) -> object:
             )
         case L.Normalize():
             made = K.UnitNormalization()
+        case L.Select() if layer.indices == tuple(range(size(inputs[0].shape[2:]))):
+            return K.Reshape((-1, *layer.shape))(x)
+        case L.Conv2D():
+            made = K.Conv2D(
+                layer.kernel.shape[3], layer.kernel.shape[:2], strides=(layer.stride, layer.band_stride),
+                padding=layer.padding, groups=layer.groups, dilation_rate=(layer.dilation, layer.band_dilation),
+                activation=layer.activation, use_bias=layer.bias is not None,
+            )  # fmt: skip
+        case L.Pooling2D():
+            kind = K.MaxPooling2D if layer.by == "max" else K.AveragePooling2D
+            made = kind((layer.pool, layer.band_pool), (layer.stride, layer.band_stride), layer.padding)
         case L.Select():
             made, arrays = K.Dense(len(layer.indices), use_bias=False), [np.eye(c, dtype="f")[:, list(layer.indices)]]
         case L.Pooling1D():

@@ -30,24 +30,41 @@ def randomized(model: keras.Model, seed: int = 0) -> keras.Model:
     return model
 
 
-def check_model(model: keras.Model, frames: int = 90, contract: bool = True) -> Graph:
-    """Check that a model's graph gives Keras' numbers for a whole signal, in any pieces, flush included."""
-    graph = import_keras(randomized(model))
-    length = model.inputs[0].shape[1] or whole_length(graph, frames)
+def check_model(model: keras.Model, frames: int = 90, contract: bool = True, **how: int) -> Graph:
+    """Check that a model's graph gives Keras' numbers for a whole signal, or for each window of a clip net.
+
+    `how`: what `import_keras` is told. The streamed outputs come in any pieces, flush included.
+    """
+    graph = import_keras(randomized(model), **how)
+    axis = graph.info.time_axis
+    if graph.clip is None:
+        length = model.inputs[0].shape[axis] or whole_length(graph, frames)
+        starts, span = [0], length
+    else:
+        length, span = graph.clip.frames + 3 * graph.clip.hop + graph.clip.hop // 2, graph.clip.frames
+        starts = [k * graph.clip.hop for k in range(4)]
     x = signal(3, length, graph.input_channels)
-    widths = np.cumsum([int(np.prod(t.shape[2:])) for t in model.inputs])[:-1]
+    windows = np.stack([x[start : start + span] for start in starts])
+    shapes = [t.shape[1:axis] + t.shape[axis + 1 :] for t in model.inputs]
+    widths = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
     inputs = [
-        part.reshape(1, length, *t.shape[2:]) for part, t in zip(np.split(x, widths, axis=1), model.inputs, strict=True)
+        np.moveaxis(part.reshape(len(starts), span, *shape), 1, axis)
+        for part, shape in zip(np.split(windows, widths, axis=2), shapes, strict=True)
     ]
     outputs = model(inputs)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-    oracle = np.concatenate([np.asarray(y)[0].reshape(y.shape[1], -1) for y in outputs], axis=1)
+    if graph.clip is None:
+        oracle = np.concatenate([np.asarray(y)[0].reshape(y.shape[1], -1) for y in outputs], axis=1)
+    else:
+        oracle = np.concatenate([np.asarray(y).reshape(len(starts), -1) for y in outputs], axis=1)
     exact = reference(graph, x)
     assert oracle.shape == exact.shape
     allowed = tolerance(graph, x)
     np.testing.assert_allclose(oracle, exact, rtol=0, atol=2 * allowed)
     got = streamed(Engine(graph), pieces(x, 1))
     np.testing.assert_allclose(got, exact, rtol=0, atol=allowed)
+    if graph.clip is not None:
+        np.testing.assert_array_equal(streamed(Engine(graph, share=False), pieces(x, 2)), got)
     if contract:
         check_streaming_contract(graph, x)
     return graph

@@ -67,9 +67,10 @@ def plan_windows(graph: Graph, chunk: int, *, share: bool) -> Plan:
     streamed = _streamed(graph, parts, taken)
     lines, bursts = _stream_lines(graph, parts, taken, streamed, chunk)
     stream = {name: number for number, name in enumerate([INPUT, *streamed])}
-    local = {
-        name: len(stream) + k for k, name in enumerate(name for name in graph.shapes if taken[name] or computed[name])
-    }
+    # A tensor of which only padding is read has a line too, as its reader asks for one.
+    read = {source for node in graph.nodes if computed[node.name] for source in node.inputs}
+    held = [name for name in graph.shapes if taken[name] or computed[name] or name in read]
+    local = {name: len(stream) + k for k, name in enumerate(held)}
     lines = np.concatenate([lines, _window_lines(graph, local, computed)])
     lines[:, T.OFFSET] = (
         np.cumsum(lines[:, T.CAPACITY] * lines[:, T.CHANNELS]) - lines[:, T.CAPACITY] * lines[:, T.CHANNELS]

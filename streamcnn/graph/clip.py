@@ -63,7 +63,8 @@ class Shared:
         if rule.recurrent or shift.denominator != 1:
             return None
         first = -((rule.oldest - self.first * rule.up) // rule.down)  # the first frame whose oldest input is shared
-        end = -((rule.newest - self.end * rule.up) // rule.down)  # and the one after the last whose newest is
+        # ... and the one after the last whose newest is, of those that the stream has when the window is complete.
+        end = -((rule.newest + rule.wait - self.end * rule.up) // rule.down)
         first, end = max(0, first), min(frames, end)
         return Shared(first, end, int(shift)) if first < end else None
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamcnn.errors import GraphError, UnsupportedLayerError
+from streamcnn.errors import GraphError
 from streamcnn.graph import layers as L
 from streamcnn.graph.graph import INPUT, Node
 from streamcnn.graph.layer import Shape, size
+from streamcnn.importers.keras_context import NeedsClipError
+from streamcnn.importers.keras_refusals import CLIP_REMEDY
 
 Dims = tuple[int | None, ...]
 
@@ -50,6 +52,10 @@ class Sketch:
         self.nodes[unique], self._shapes[unique] = Node(unique, layer, inputs), shape
         length = self._lengths[inputs[0]]
         self._lengths[unique] = None if length is None else int(layer.rule(length).total(length))
+        if self._lengths[unique] == 0 and self.clip:
+            raise GraphError(
+                f"layer '{name}' has no frame in a clip of {self._lengths[INPUT]} frames", "give it a longer clip"
+            )
         return unique
 
     def chain(self, name: str, records: list[tuple[str, L.Layer]], source: str) -> str:
@@ -106,15 +112,15 @@ class Sketch:
     def frames(self, place: Place, name: str, axis: int = 1) -> Place:
         """Return a tensor so that its frames follow an axis of the model's.
 
-        Raises UnsupportedLayerError where time is another axis and no clip makes lengths known.
+        Raises NeedsClipError where time is another axis and no clip makes lengths known.
         """
         if place.time == axis:
             return place
         if not self.clip:
-            raise UnsupportedLayerError(
+            raise NeedsClipError(
                 name,
                 f"it works along axis {axis}, but time is axis {place.time}",
-                f"put a Permute before it that makes time axis {axis}, or say --time-axis {axis}",
+                f"put a Permute before it that makes time axis {axis}, say --time-axis {axis}, or {CLIP_REMEDY}",
             )
         order = (axis - 1, *(k for k in range(place.rank) if k != axis - 1))
         whole = self.permuted(self.vector(place, name), name, order)
