@@ -48,7 +48,8 @@ class Builder:
 
     def grow(self) -> None:
         """Append one random step."""
-        steps = ("conv", "conv", "conv", "dense", "function", "pool", "norm", "move", "branch", "transpose", "rnn", "plane")
+        conv = ["conv"] * 3
+        steps = [*conv, "dense", "function", "pool", "norm", "move", "branch", "transpose", "rnn", "plane"]
         getattr(self, self.draw(st.sampled_from(steps)))()
 
     def function_name(self) -> str:
