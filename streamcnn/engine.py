@@ -11,8 +11,9 @@ from streamcnn.errors import GraphError, InputError
 from streamcnn.graph.graph import Graph
 
 _process = entry_point(
-    "int64(int64[:,::1], int64[::1], int64[:,::1], float32[::1], int64[:,::1], float32[::1], float32[::1], int64[:,::1],"
-    " int64[:,::1], int64, int64, float32, Array(float32, 2, 'C', readonly=True), int64, boolean, float32[:,::1])"
+    "int64(int64[:,::1], int64[::1], int64[:,::1], float32[::1], int64[:,::1], float32[::1], float32[::1], float64[::1],"
+    " int64[:,::1], int64[:,::1], int64, int64, float32, Array(float32, 2, 'C', readonly=True), int64, boolean,"
+    " float32[:,::1])"
 )(interpreter.process)
 
 
@@ -51,6 +52,7 @@ class Engine:
         self._process = _process()
         self._arena = np.zeros(self._plan.arena_size, np.float32)
         self._scratch = np.zeros(self._plan.scratch_size, np.float32)
+        self._wide = np.concatenate([self._plan.constants, np.zeros(self._plan.wide_size)])
         self._counters = self._plan.counters.copy()
         self._ended = False
         self._prewarm = graph.info.prewarm if prewarm is None else prewarm
@@ -128,6 +130,7 @@ class Engine:
             self._counters,
             self._arena,
             self._scratch,
+            self._wide,
             plan.steps,
             plan.rows,
             plan.length,

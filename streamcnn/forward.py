@@ -90,6 +90,16 @@ def _forward(layer: L.Layer, rule: FrameRule, shape: Shape, x: Array, *more: Arr
             return _pool(layer, rule, x)
         case L.Pooling2D():
             return _pool_2d(layer, rule, x.reshape(len(x), *shape))
+        case L.Spectrum():
+            return _spectrum(layer, rule, x)
+        case L.Polar():
+            re, im = np.moveaxis(x.reshape(len(x), x.shape[1] // (2 * layer.width), 2, layer.width), 2, 0)
+            y = re**2 + im**2 if layer.by == "power" else np.arctan2(im, re)
+            return y.reshape(len(x), x.shape[1] // 2)
+        case L.Preemphasis():
+            y = x - layer.coefficient * np.concatenate([np.zeros_like(x[:1]), x[:-1]])
+            y[:1] = layer.start[0] * x[:1] + (layer.start[1] * x[1:2] if len(x) > 1 else 0)
+            return y
         case L.Attention():
             return _attention(layer, x, *more)
         case L.Repeat():
@@ -189,6 +199,19 @@ def _pool_2d(layer: L.Pooling2D, rule: FrameRule, x: Array) -> Array:
     return y.reshape(frames, bands * x.shape[2])
 
 
+def _spectrum(layer: L.Spectrum, rule: FrameRule, x: Array) -> Array:
+    frames, left = int(rule.total(len(x))), -rule.oldest
+    right = max(0, (frames - 1) * layer.hop + layer.span - left - len(x))
+    mirrored = layer.padding == "reflect" and len(x) > 0
+    padded = np.pad(x, ((left, right), (0, 0)), "reflect" if mirrored else "constant")
+    y = np.zeros((frames, x.shape[1], layer.bins), complex)
+    for i in range(frames):
+        cut = padded[i * layer.hop :][: layer.span] * _f64(layer.window)[:, None]
+        y[i] = np.fft.rfft(cut, layer.fft_length, axis=0).T
+    parts = {"magnitude": np.abs(y), "power": np.abs(y) ** 2, "complex": np.stack([y.real, y.imag], axis=3)}[layer.by]
+    return parts.reshape(frames, int(np.prod(parts.shape[1:])))
+
+
 def _attention(layer: L.Attention, queries: Array, keys: Array, values: Array) -> Array:
     q, k, v = (x.reshape(len(x), layer.heads, -1) for x in (queries, keys, values))
     scores = np.einsum("qhc,khc->hqk", q, k) * layer.scale
@@ -208,6 +231,9 @@ def _normalize(layer: L.Normalize, x: Array) -> Array:
             x = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + layer.epsilon)
         case "unit":
             x = x / np.sqrt(np.maximum((x**2).sum(axis=1, keepdims=True), layer.epsilon))
+        case "peak":
+            peak = np.abs(x).max(axis=1, keepdims=True)
+            x = x / np.where(peak < layer.epsilon, 1, peak)
     scaled = x if layer.scale is None else x * _f64(layer.scale)
     return scaled if layer.offset is None else scaled + _f64(layer.offset)
 
@@ -322,6 +348,8 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
     "hard_tanh": lambda x: np.clip(x, -1, 1),
     "mish": lambda x: x * np.tanh(_softplus(x)),
     "log_sigmoid": lambda x: -_softplus(-x),
+    "log": lambda x, floor, scale, offset: scale * np.log(np.maximum(x, floor)) + offset,
+    "power": lambda x, exponent, floor: np.maximum(x, floor) ** exponent,
     "softmax": lambda x: np.exp(_log_softmax(x)),
     "log_softmax": _log_softmax,
     "sparsemax": _sparsemax,

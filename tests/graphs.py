@@ -14,7 +14,9 @@ from streamcnn.graph.layer import size
 # Without those that explode, those that jump (where a value lies within rounding of a jump, no two computations agree),
 # and the one that cancels: x - tanh(x) of a small x is mostly rounding, which a normalization behind it magnifies.
 UNSTEADY = ("exponential", "threshold", "hard_shrink", "sparsemax", "tanh_shrink")
-FUNCTIONS = [name for name in (*POINTWISE, *OVER_CHANNELS) if name not in UNSTEADY]
+# Those that spectra are brought to scale with are no activations of Keras.
+OF_SPECTRA = ("log", "power")
+FUNCTIONS = [name for name in (*POINTWISE, *OVER_CHANNELS) if name not in (*UNSTEADY, *OF_SPECTRA)]
 # Normalizations of nearly equal channels magnify rounding too, by one over the root of this.
 EPSILON = 0.1
 
@@ -22,8 +24,8 @@ EPSILON = 0.1
 class Builder:
     """Grows a graph node by node; every choice is drawn from hypothesis, so that failures shrink."""
 
-    def __init__(self, draw: Callable, channels: int):
-        self.draw = draw
+    def __init__(self, draw: Callable, channels: int, *, of_keras: bool):
+        self.draw, self.of_keras = draw, of_keras
         self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         self.channels = self.input_channels = channels
         self.hop = Fraction(1)
@@ -50,6 +52,7 @@ class Builder:
         """Append one random step."""
         conv = ["conv"] * 3
         steps = [*conv, "dense", "function", "pool", "norm", "move", "branch", "transpose", "rnn", "plane"]
+        steps += [] if self.of_keras else ["spectrum", "pair"]
         getattr(self, self.draw(st.sampled_from(steps)))()
 
     def function_name(self) -> str:
@@ -174,6 +177,34 @@ class Builder:
         self.channels = bands * filters
         self.add(L.Select(indices=tuple(range(self.channels)), shape=(self.channels,)))
 
+    def spectrum(self) -> None:
+        """Transform frames, and bring their bins to scale."""
+        draw, span = self.draw, self.draw(st.integers(1, 9))
+        self.add(L.Preemphasis(coefficient=0.9, start=draw(st.sampled_from([(1, 0), (3, -1)]))))
+        layer = L.Spectrum(
+            window=self.random.uniform(0.5, 1, span),
+            hop=self.stride(),
+            fft_length=draw(st.integers(span, 16)),
+            padding=draw(st.sampled_from(["valid", "end", "zeros", "reflect"])),
+            by=draw(st.sampled_from(["magnitude", "power", "complex"])),
+        )
+        self.add(layer)
+        shape = layer.output_shape((self.channels,))
+        self.hop, self.channels = self.hop * layer.hop, size(shape)
+        self.add(L.Select(indices=tuple(range(self.channels)), shape=(self.channels,)))
+        if layer.by != "complex":
+            scaled = ("log", (0.1, 2.0, 1.0)), ("power", (0.5, 0.01)), ("power", (1.7, 0.0))
+            self.add(L.Activation(**dict(zip(("activation", "settings"), draw(st.sampled_from(scaled)), strict=True))))
+
+    def pair(self) -> None:
+        """Take pairs of channels as complex numbers, or, of one channel more, apply something pointwise."""
+        pairs, odd = divmod(self.channels, 2)
+        if odd:
+            self.function()
+            return
+        self.add(L.Polar(by="power", width=self.draw(st.sampled_from([n for n in (1, 2, 3, pairs) if pairs % n == 0]))))
+        self.channels = pairs
+
     def transpose(self) -> None:
         """Convolve transposed."""
         draw = self.draw
@@ -236,9 +267,9 @@ class Builder:
 
 
 @st.composite
-def graphs(draw: Callable, most: int = 6) -> Graph:
-    """Draw a graph with branches, strides, dilations and recurrent layers."""
-    builder = Builder(draw, draw(st.integers(1, 3)))
+def graphs(draw: Callable, most: int = 6, *, of_keras: bool = False) -> Graph:
+    """Draw a graph with branches, strides, dilations and recurrent layers; `of_keras`: that `keras_model` can build."""
+    builder = Builder(draw, draw(st.integers(1, 3)), of_keras=of_keras)
     for _ in range(draw(st.integers(1, most))):
         builder.grow()
     return builder.graph()

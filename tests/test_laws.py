@@ -33,7 +33,7 @@ def _divides(graph: Graph, node: Node, length: int) -> bool:
 
 
 @settings(max_examples=max(40, settings.default.max_examples // 5))
-@given(graph=graphs(most=5), frames=st.integers(1, 200), seed=st.integers(0, 2**16))
+@given(graph=graphs(most=5, of_keras=True), frames=st.integers(1, 200), seed=st.integers(0, 2**16))
 def test_engine_reference_and_keras_agree(graph: Graph, frames: int, seed: int):
     """Engine, reference and Keras give the same numbers for the same net, imported from the Keras model."""
     # The one thing that Keras cannot compute on a CPU with TensorFlow.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamcnn.batch.planes import conv_2d, pooling_2d
+from streamcnn.batch.spectra import spectrum
 from streamcnn.errors import UnsupportedLayerError
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import POINTWISE
@@ -158,6 +159,15 @@ def _layer(ops: object, activations: object, layer: L.Layer, shape: Shape, x: ob
             return ops.reshape(x, (-1, frames // layer.frames, layer.frames * x.shape[2]))
         case L.Unstack():
             return ops.reshape(x, (-1, frames * layer.frames, x.shape[2] // layer.frames))
+        case L.Spectrum():
+            return spectrum(ops, layer, x)
+        case L.Polar():
+            pairs = ops.reshape(x, (-1, frames, x.shape[2] // (2 * layer.width), 2, layer.width))
+            re, im = pairs[:, :, :, 0], pairs[:, :, :, 1]
+            y = ops.square(re) + ops.square(im) if layer.by == "power" else ops.arctan2(im, re)
+            return ops.reshape(y, (-1, frames, x.shape[2] // 2))
+        case L.Preemphasis():
+            return x[:, 1:] - layer.coefficient * x[:, :-1]
         case L.Merge():
             return _merged(ops, layer.by, (x, *more))
         case L.Concatenate():
@@ -191,6 +201,11 @@ def _function(ops: object, activations: object, name: str, arguments: tuple[floa
         return lambda x: x
     if name == "sparsemax":  # Keras' own is for two axes only
         return lambda x: ops.reshape(activations.sparsemax(ops.reshape(x, (-1, x.shape[-1]))), (-1, *x.shape[1:]))
+    if name == "log":
+        floor, scale, offset = arguments
+        return lambda x: scale * ops.log(ops.maximum(x, floor)) + offset
+    if name == "power":
+        return lambda x: ops.power(ops.maximum(x, arguments[1]), arguments[0])
     values = dict(zip(_PARAMETERS.get(name, ()), arguments, strict=True))
     if name == "relu" and values["max_value"] == float("inf"):
         del values["max_value"]

@@ -1,6 +1,7 @@
 """What each layer record becomes in the table of nodes: its operation, its numbers, and its weights' places."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,7 +10,8 @@ from streamcnn.graph import layers as L
 from streamcnn.graph.functions import MAX_PARAMETERS, defaults, number
 from streamcnn.graph.layer import Shape, size
 
-_BY_NORMALIZE = {"layer": T.BY_LAYER, "rms": T.BY_RMS, "unit": T.BY_UNIT}
+_BY_NORMALIZE = {"layer": T.BY_LAYER, "rms": T.BY_RMS, "unit": T.BY_UNIT, "peak": T.BY_PEAK}
+_BY_SPECTRUM = {"magnitude": T.MAGNITUDE, "power": T.POWER, "complex": T.COMPLEX}
 _BY_MERGE = {
     "add": T.ADD, "subtract": T.SUBTRACT, "multiply": T.MULTIPLY, "average": T.AVERAGE, "maximum": T.MAXIMUM,
     "minimum": T.MINIMUM,
@@ -39,15 +41,23 @@ class Arena:
         return np.concatenate(self._parts) if self._parts else np.zeros(1, self._dtype)
 
 
+class Needs(NamedTuple):
+    """What a node needs beside its row: values of state, values of scratch, and float64 values of scratch."""
+
+    state: int = 0
+    scratch: int = 0
+    wide: int = 0
+
+
 def operation(
-    row: np.ndarray, layer: L.Layer, shapes: list[Shape], output: Shape, weights: Arena, links: Arena
-) -> tuple[int, int]:
-    """Fill in a node's row; returns how many values of state it carries and how much scratch it needs.
+    row: np.ndarray, layer: L.Layer, shapes: list[Shape], output: Shape, weights: Arena, links: Arena, constants: Arena
+) -> Needs:
+    """Fill in a node's row, and append its weights, links and float64 constants; return what else it needs.
 
     `shapes` and `output` are those of the inputs' and the output's frames.
     """
     function, arguments = getattr(layer, "activation", "linear"), None
-    state = scratch = 0
+    needs = Needs()
     match layer:
         case L.Conv1D():
             row[T.OP], row[T.TAPS], row[T.DILATION], row[T.GROUPS] = T.CONV, layer.taps, layer.dilation, layer.groups
@@ -76,6 +86,7 @@ def operation(
             row[T.OP], row[T.INDICES] = T.SELECT, links.add(layer.indices)
         case L.Pooling1D():
             row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING, layer.pool, layer.by == "average"
+            needs = Needs(wide=size(output))
         case L.Repeat() | L.ZeroPadding1D() | L.Cropping1D() | L.Stack() | L.Unstack():
             row[T.OP] = T.COPY
         case L.Conv2D():
@@ -88,28 +99,73 @@ def operation(
         case L.Pooling2D():
             row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING_2D, layer.pool, layer.by == "average"
             row[T.BAND_TAPS] = layer.band_pool
+            needs = Needs(wide=output[-1])
             _bands(row, layer, shapes[0])
         case L.Attention():
             row[T.OP], row[T.HEADS], row[T.CAUSAL] = T.ATTENTION, layer.heads, layer.causal
             row[T.ATTENTION_SCALE] = weights.add([layer.scale])
+        case L.Spectrum():
+            row[T.OP], row[T.SPAN], row[T.FFT], row[T.RESULT] = (
+                T.SPECTRUM, layer.span, layer.fft_length, _BY_SPECTRUM[layer.by]
+            )  # fmt: skip
+            row[T.MIRRORED], row[T.SPECTRUM_WINDOW] = layer.padding == "reflect", weights.add(layer.window)
+            needs = Needs(wide=_transform(row, layer.fft_length, links, constants))
+        case L.Polar():
+            row[T.OP], row[T.PAIRS], row[T.ANGLE] = T.POLAR, layer.width, layer.by == "angle"
+        case L.Preemphasis():
+            row[T.OP], row[T.COEFFICIENTS] = T.PREEMPHASIS, weights.add([layer.coefficient, *layer.start])
         case L.Merge():
             row[T.OP], row[T.BY] = T.MERGE, _BY_MERGE[layer.by]
         case L.Concatenate():
             row[T.OP] = T.CONCATENATE
         case L.SimpleRNN() | L.LSTM() | L.GRU():
-            state, scratch = 2 * layer.units, 2 * (layer.gates + 1) * layer.units
+            needs = Needs(2 * layer.units, 2 * (layer.gates + 1) * layer.units)
             _recurrent(row, layer, weights)
         case _:
             raise AssertionError(f"the compiler does not know {layer.kind}")
     row[T.FUNCTION] = number(function)
     row[T.ARGUMENTS] = weights.add(_arguments(function if arguments is None else None, arguments))
     row[T.WIDTH] = layer.width if isinstance(layer, L.Normalize) else output[-1]
-    return state, scratch
+    return needs
 
 
 def _bands(row: np.ndarray, layer: L.Conv2D | L.Pooling2D, shape: Shape) -> None:
     row[T.BANDS_IN], row[T.BAND_STRIDE] = shape[0], layer.band_stride
     row[T.BANDS_OUT], row[T.BAND_LEFT] = layer.windows(shape[0])
+
+
+def _transform(row: np.ndarray, length: int, links: Arena, constants: Arena) -> int:
+    """Set up a Fourier transform of `length` real values; return how many values its buffers have."""
+    even = length % 2 == 0
+    points = length // 2 if even else length
+    row[T.CONSTANTS] = constants.add(_roots(points, points))
+    if even:
+        constants.add(_roots(length, points + 1))
+    factors = _factors(points)
+    row[T.FACTORS] = links.add([len(factors), *factors])
+    return 4 * points
+
+
+def _roots(order: int, count: int) -> np.ndarray:
+    """Return exp(-2*pi*1j*k/order) for the first k, real and imaginary parts."""
+    angles = 2 * np.pi * np.arange(count) / order
+    return np.stack([np.cos(angles), -np.sin(angles)], axis=1)
+
+
+def _factors(number: int) -> list[int]:
+    """Return what a transform's length is a product of: fours, at most one two, and odd primes."""
+    factors, p = [], 3
+    while number % 4 == 0:
+        factors, number = [*factors, 4], number // 4
+    if number % 2 == 0:
+        factors, number = [*factors, 2], number // 2
+    while number > 1:
+        if p * p > number:
+            p = number
+        while number % p == 0:
+            factors, number = [*factors, p], number // p
+        p += 2
+    return factors
 
 
 def _recurrent(row: np.ndarray, layer: L.SimpleRNN | L.LSTM | L.GRU, weights: Arena) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamcnn.compiler import tables as T
-from streamcnn.compiler.operations import Arena, operation
+from streamcnn.compiler.operations import Arena, Needs, operation
 from streamcnn.errors import GraphError
 from streamcnn.graph.graph import INPUT, Graph, Node
 from streamcnn.graph.layer import size
@@ -26,8 +26,9 @@ MAX_VALUES = 2**28  # of history: a GiB of float32
 class Plan:
     """The tables of one graph: `nodes`, `links`, `lines` int64, `weights` float32, and how large the other arrays are.
 
-    `counters`: of a session's start. A block of n frames gives at most ceil(n / hop) + `output_slack` output frames. A
-    clip net has a window of `length` frames that moves by `hop`, and the `steps` of each window on its `rows`.
+    `constants`: float64, which the float64 scratch begins with. `counters`: of a session's start. A block of n frames gives
+    at most ceil(n / hop) + `output_slack` output frames. A clip net has a window of `length` frames that moves by `hop`,
+    and the `steps` of each window on its `rows`.
     """
 
     nodes: np.ndarray
@@ -36,7 +37,9 @@ class Plan:
     counters: np.ndarray
     weights: np.ndarray
     arena_size: int
+    constants: np.ndarray
     scratch_size: int
+    wide_size: int
     chunk: int
     output_slack: int
     steps: np.ndarray = field(default_factory=lambda: np.zeros((0, T.STEP_COLUMNS), np.int64))
@@ -62,7 +65,9 @@ def plan(graph: Graph, chunk: int) -> Plan:
         counters,
         rows.weights.joined(),
         rows.arena_size,
+        rows.constants.joined(),
         rows.scratch_size,
+        rows.wide_size,
         chunk,
         _output_slack(graph),
     )
@@ -72,26 +77,27 @@ class Rows:
     """Fills the table of nodes; counts the arena's values, which the nodes' states come behind, and the scratch."""
 
     def __init__(self, graph: Graph, arena_size: int):
-        self.weights, self.links = Arena(np.float32), Arena(np.int64)
-        self.arena_size = arena_size
+        self.weights, self.links, self.constants = Arena(np.float32), Arena(np.int64), Arena(np.float64)
+        self.arena_size, self.wide_size = arena_size, 0
         self.scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
         self._graph = graph
         self._rows: list[np.ndarray] = []
-        self._known: dict[str, tuple[np.ndarray, int, int]] = {}
+        self._known: dict[str, tuple[np.ndarray, Needs]] = {}
 
     def add(self, node: Node, line: int, inputs: list[int], frames: int) -> int:
         """Add a row for a node that makes a line from others, at most so many frames at a time; return its number.
 
         A node that is added twice, to work on other lines too, has its weights only once.
         """
-        graph, (row, state, scratch) = self._graph, self._operation(node)
+        graph, (row, needs) = self._graph, self._operation(node)
         row = row.copy()
         row[T.LINKS], row[T.INPUTS] = self.links.add(inputs), len(inputs)
         row[T.LINE_IN], row[T.LINE_OUT] = inputs[0], line
-        if state:
+        if needs.state:
             row[T.STATE] = self.arena_size
-            self.arena_size += state
-        self.scratch_size = max(self.scratch_size, scratch, frames * int(size(graph.shapes[node.name])))
+            self.arena_size += needs.state
+        self.scratch_size = max(self.scratch_size, needs.scratch, frames * int(size(graph.shapes[node.name])))
+        self.wide_size = max(self.wide_size, needs.wide)
         self._rows.append(row)
         return len(self._rows) - 1
 
@@ -100,15 +106,15 @@ class Rows:
         """The table."""
         return np.array(self._rows, np.int64).reshape(len(self._rows), T.NODE_COLUMNS)
 
-    def _operation(self, node: Node) -> tuple[np.ndarray, int, int]:
+    def _operation(self, node: Node) -> tuple[np.ndarray, Needs]:
         if node.name not in self._known:
             graph, row = self._graph, np.zeros(T.NODE_COLUMNS, np.int64)
             rule, shapes = graph.rules[node.name], [graph.shapes[name] for name in node.inputs]
             row[T.UP], row[T.DOWN], row[T.OLDEST] = rule.up, rule.down, rule.oldest
             row[T.NEWEST], row[T.RULE_TAIL] = rule.newest + rule.wait, rule.tail
             row[T.C_IN], row[T.C_OUT] = size(shapes[0]), size(graph.shapes[node.name])
-            made = operation(row, node.layer, shapes, graph.shapes[node.name], self.weights, self.links)
-            self._known[node.name] = row, *made
+            arenas = self.weights, self.links, self.constants
+            self._known[node.name] = row, operation(row, node.layer, shapes, graph.shapes[node.name], *arenas)
         return self._known[node.name]
 
 
@@ -157,7 +163,7 @@ def _lines(graph: Graph, chunk: int) -> tuple[np.ndarray, np.ndarray]:
         rule = graph.rules[node.name]
         for name in node.inputs:
             line = lines[number[name]]
-            kept = int(np.max(now[name] - rule.oldest_read(now[node.name])))
+            kept = int(np.max(now[name] - rule.oldest_read(now[node.name]))) + rule.beyond
             beyond = int(np.max(rule.newest_read(whole[node.name] - 1) - (whole[name] - 1)))
             line[T.HISTORY] = max(line[T.HISTORY], kept, -rule.oldest_read(0))
             line[T.TAIL] = max(line[T.TAIL], beyond)

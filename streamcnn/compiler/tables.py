@@ -31,13 +31,17 @@ BY, EPSILON = C, D  # normalize, merge (BY)
 INDICES = A  # select: where its indices stand among the links
 BAND_TAPS, BAND_STRIDE, BAND_DILATION, BAND_LEFT, BANDS_IN, BANDS_OUT = range(21, 27)  # layers on planes
 HEADS, ATTENTION_SCALE, CAUSAL = A, B, C
+SPAN, FFT, RESULT, MIRRORED, SPECTRUM_WINDOW, CONSTANTS, FACTORS = A, B, C, D, E, F, G  # spectrum
+PAIRS, ANGLE = A, B  # polar
+COEFFICIENTS = A  # pre-emphasis
 STATE, RECURRENT, RECURRENT_BIAS, GATE, GATE_ARGUMENTS = A, B, C, F, G  # recurrent layers, with KERNEL and BIAS
 
 NOTHING = -1  # where an optional array is missing
 
 (CONV, CONV_TRANSPOSE, FUNCTION_ONLY, GLU, PRELU, AFFINE, NORMALIZE, SELECT, POOLING, COPY, MERGE, CONCATENATE,
- CONV_2D, POOLING_2D, ATTENTION, SIMPLE_RNN, LSTM, GRU_AFTER, GRU_BEFORE) = range(19)  # fmt: skip
-BY_LAYER, BY_RMS, BY_UNIT = range(3)
+ CONV_2D, POOLING_2D, ATTENTION, SPECTRUM, POLAR, PREEMPHASIS, SIMPLE_RNN, LSTM, GRU_AFTER, GRU_BEFORE) = range(22)  # fmt: skip
+BY_LAYER, BY_RMS, BY_UNIT, BY_PEAK = range(4)
+MAGNITUDE, POWER, COMPLEX = range(3)
 ADD, SUBTRACT, MULTIPLY, AVERAGE, MAXIMUM, MINIMUM = range(6)
 
 # Steps of a window of a clip net: compute the frames FIRST to before END of a node (its row among the window's), copy them from

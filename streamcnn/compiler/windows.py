@@ -103,7 +103,9 @@ def plan_windows(graph: Graph, chunk: int, *, share: bool) -> Plan:
         counters,
         rows.weights.joined(),
         rows.arena_size,
+        rows.constants.joined(),
         max(rows.scratch_size, longest),
+        rows.wide_size,
         chunk,
         1,
         np.array(steps, np.int64).reshape(len(steps), T.STEP_COLUMNS),
@@ -146,7 +148,8 @@ def _outside(span: Span, part: Shared | None) -> list[Span]:
 
 def _read(rule: FrameRule, span: Span, length: int) -> Span:
     """Return which of an input's frames, of `length` in all, a span of output frames reads."""
-    return max(0, rule.oldest_read(span[0])), min(length, rule.newest_read(span[1] - 1) + 1)
+    newest = rule.newest_read(span[1] - 1) + rule.beyond
+    return max(0, rule.oldest_read(span[0]) - rule.beyond), min(length, newest + 1)
 
 
 def _streamed(graph: Graph, parts: dict[str, Shared], taken: dict[str, list[Span]]) -> list[str]:

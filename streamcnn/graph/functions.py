@@ -1,4 +1,4 @@
-"""The activation functions, by Keras' names, with the defaults of their parameters.
+"""The functions of values, by Keras' names for its activations, with the defaults of their parameters.
 
 A function that works on each value by itself has a number (its place in `POINTWISE`), which the compiled kernels know it
 by. The others work on the last axis of a frame.
@@ -31,6 +31,8 @@ POINTWISE: dict[str, tuple[float, ...]] = {
     "hard_tanh": (),
     "mish": (),
     "log_sigmoid": (),
+    "log": (0.0, 1.0, 0.0),  # floor, scale, offset: scale * log(max(x, floor)) + offset
+    "power": (1.0, 0.0),  # exponent, floor: max(x, floor) ** exponent
 }
 OVER_CHANNELS = ("softmax", "log_softmax", "sparsemax")
 MAX_PARAMETERS = 3

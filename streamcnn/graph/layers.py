@@ -7,6 +7,7 @@ from streamcnn.graph.linear import Conv1D, Conv1DTranspose, Dense
 from streamcnn.graph.plane import Conv2D, Pooling2D
 from streamcnn.graph.pointwise import GLU, Activation, Affine, Normalize, PReLU, Select
 from streamcnn.graph.recurrent import GRU, LSTM, SimpleRNN
+from streamcnn.graph.spectral import Polar, Preemphasis, Spectrum
 from streamcnn.graph.window import Cropping1D, Pooling1D, Repeat, Stack, Unstack, ZeroPadding1D
 
 __all__ = [
@@ -26,12 +27,15 @@ __all__ = [
     "Merge",
     "Normalize",
     "PReLU",
+    "Polar",
     "Pooling1D",
     "Pooling2D",
+    "Preemphasis",
     "Repeat",
     "Select",
     "Shape",
     "SimpleRNN",
+    "Spectrum",
     "Stack",
     "Unstack",
     "ZeroPadding1D",
@@ -53,11 +57,14 @@ _RECORDS = (
     Merge,
     Normalize,
     PReLU,
+    Polar,
     Pooling1D,
     Pooling2D,
+    Preemphasis,
     Repeat,
     Select,
     SimpleRNN,
+    Spectrum,
     Stack,
     Unstack,
     ZeroPadding1D,

@@ -99,7 +99,7 @@ class Normalize(Layer):
     """Normalization of runs of `width` values in each frame, then times `scale`, plus `offset`, both (width,).
 
     `layer`: (x - mean) / sqrt(variance + epsilon). `rms`: x / sqrt(mean of squares + epsilon). `unit`: x / sqrt(max(sum of
-    squares, epsilon)).
+    squares, epsilon)). `peak`: x / max |x|, and x itself where that is below epsilon.
     """
 
     kind: ClassVar[str] = "Normalize"
@@ -111,7 +111,7 @@ class Normalize(Layer):
 
     def __post_init__(self):
         """Freeze scale and offset."""
-        self._check_choice("by", ("layer", "rms", "unit"))
+        self._check_choice("by", ("layer", "rms", "unit", "peak"))
         self._check_whole("width", 1)
         if not isinstance(self.epsilon, (int, float)) or not 0 <= self.epsilon < float("inf"):
             raise GraphError(f"Normalize: epsilon is {self.epsilon!r}, expected a number from 0 on")

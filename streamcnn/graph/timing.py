@@ -31,7 +31,8 @@ class FrameRule:
 
     `wait`: how many input frames beyond the newest must have come before it is given (cropping: it might be one of the
     last). `position` is where output frame 0 stands, in input frames; frame i stands at position + i*down/up. `recurrent`: it
-    also depends on every older frame.
+    also depends on every older frame. `beyond`: how many frames outside of `oldest` to `newest` those output frames may
+    read that overlap the signal's ends (mirrored edges).
     """
 
     up: int = 1
@@ -42,6 +43,7 @@ class FrameRule:
     tail: int = 0
     position: int = 0
     recurrent: bool = False
+    beyond: int = 0
 
     def ready(self, frames: int) -> int:
         """Return how many output frames the first `frames` input frames suffice for."""

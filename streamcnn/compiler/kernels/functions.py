@@ -15,11 +15,11 @@ SOFTPLUS_LINEAR = F32(20)  # beyond it log(1 + exp(x)) is x in float32
 
 LINEAR, RELU, SIGMOID, TANH = (number(name) for name in ("linear", "relu", "sigmoid", "tanh"))
 (LEAKY_RELU, RELU6, ELU, SELU, CELU, SOFTPLUS, SOFTSIGN, SQUAREPLUS, SOFT_SHRINK, HARD_SHRINK, SPARSE_PLUS, SILU, GELU,
- TANH_SHRINK, THRESHOLD, SPARSE_SIGMOID, EXPONENTIAL, HARD_SIGMOID, HARD_SILU, HARD_TANH, MISH, LOG_SIGMOID) = (
+ TANH_SHRINK, THRESHOLD, SPARSE_SIGMOID, EXPONENTIAL, HARD_SIGMOID, HARD_SILU, HARD_TANH, MISH, LOG_SIGMOID, LOG, POWER) = (
     number(name) for name in (
         "leaky_relu", "relu6", "elu", "selu", "celu", "softplus", "softsign", "squareplus", "soft_shrink", "hard_shrink",
         "sparse_plus", "silu", "gelu", "tanh_shrink", "threshold", "sparse_sigmoid", "exponential", "hard_sigmoid",
-        "hard_silu", "hard_tanh", "mish", "log_sigmoid",
+        "hard_silu", "hard_tanh", "mish", "log_sigmoid", "log", "power",
     )
 )  # fmt: skip
 SOFTMAX, LOG_SOFTMAX, SPARSEMAX = (number(name) for name in ("softmax", "log_softmax", "sparsemax"))
@@ -65,6 +65,16 @@ def exponential_unit(x, alpha):
     if x < ZERO:
         return alpha * F32(math.expm1(x))
     return x
+
+
+@njit(nogil=True)
+def power(x, exponent, floor):
+    """X, or the floor, if that is higher, to a power."""
+    if x < floor:
+        x = floor
+    if exponent == HALF:
+        return F32(math.sqrt(x))
+    return F32(math.pow(np.float64(x), np.float64(exponent)))
 
 
 @njit(nogil=True)
@@ -123,6 +133,10 @@ def value(function, p, q, r, x):
         return x * clipped(x / F32(6) + HALF, ZERO, ONE)
     if function == HARD_TANH:
         return clipped(x, -ONE, ONE)
+    if function == LOG:
+        return q * F32(math.log(p if x < p else x)) + r
+    if function == POWER:
+        return power(x, p, q)
     if function == MISH:
         return x * F32(math.tanh(softplus(x)))
     return -softplus(-x)  # LOG_SIGMOID

@@ -16,6 +16,7 @@ from streamcnn.compiler.kernels.linear import (
 from streamcnn.compiler.kernels.plane import conv_2d, pooling_2d
 from streamcnn.compiler.kernels.pointwise import affine, glu, normalize, prelu, select
 from streamcnn.compiler.kernels.recurrent import recurrent
+from streamcnn.compiler.kernels.spectral import polar, preemphasis, spectrum
 from streamcnn.compiler.kernels.window import copy, pooling
 from streamcnn.compiler.tables import (
     ADVANCE,
@@ -55,12 +56,15 @@ from streamcnn.compiler.tables import (
     OFFSET,
     OLDEST,
     OP,
+    POLAR,
     POOLING,
     POOLING_2D,
+    PREEMPHASIS,
     PRELU,
     ROWS,
     RULE_TAIL,
     SELECT,
+    SPECTRUM,
     TAIL,
     TAKE,
     TO,
@@ -101,7 +105,7 @@ def end_line(lines, counters, arena, line):
 
 
 @njit(nogil=True)
-def compute(row, links, lines, weights, counters, arena, scratch, done, frames, available, target):
+def compute(row, links, lines, weights, counters, arena, scratch, wide, done, frames, available, target):
     """Compute the output frames of one node from number `done` on, and write them to the arena at `target`.
 
     `available`: the frames of its input that there are, or will ever be: what lies beyond are zeros, or nothing.
@@ -138,12 +142,18 @@ def compute(row, links, lines, weights, counters, arena, scratch, done, frames, 
         affine(weights, arena, row, source, target, frames)
     elif op == NORMALIZE:
         normalize(weights, arena, row, source, target, frames * c_out)
+    elif op == SPECTRUM:
+        spectrum(weights, links, arena, wide, row, zero, done, available, target, frames)
+    elif op == POLAR:
+        polar(arena, row, source, target, frames * c_out)
+    elif op == PREEMPHASIS:
+        preemphasis(weights, arena, row, zero, done, available, target, frames)
     elif op == SELECT:
         select(links, arena, row, source, target, frames)
     elif op == POOLING:
-        pooling(arena, row, zero, done, available, target, frames)
+        pooling(arena, wide, row, zero, done, available, target, frames)
     elif op == POOLING_2D:
-        pooling_2d(arena, row, zero, done, available, target, frames)
+        pooling_2d(arena, wide, row, zero, done, available, target, frames)
     elif op == COPY:
         copy(arena, row, zero, done, target, frames)
     elif op == MERGE:
@@ -159,7 +169,7 @@ def compute(row, links, lines, weights, counters, arena, scratch, done, frames, 
 
 
 @njit(nogil=True)
-def run_node(row, links, lines, weights, counters, arena, scratch, ending):
+def run_node(row, links, lines, weights, counters, arena, scratch, wide, ending):
     """Compute every output frame of one node that its inputs suffice for, or, at the end, all that there are."""
     line, out = row[LINE_IN], row[LINE_OUT]
     available = counters[line, COUNT]
@@ -178,13 +188,13 @@ def run_node(row, links, lines, weights, counters, arena, scratch, ending):
     target = make_room(lines, counters, arena, out, frames + (lines[out, TAIL] if ending else 0))
     if target < 0:
         return False
-    compute(row, links, lines, weights, counters, arena, scratch, done, frames, available, target)
+    compute(row, links, lines, weights, counters, arena, scratch, wide, done, frames, available, target)
     counters[out, COUNT] = ready
     return True
 
 
 @njit(nogil=True)
-def run_window(steps, rows, links, lines, weights, counters, arena, scratch, window):
+def run_window(steps, rows, links, lines, weights, counters, arena, scratch, wide, window):
     """Make the lines of one window of a clip net: take what it shares with the stream, and compute the rest."""
     for k in range(steps.shape[0]):
         step = steps[k]
@@ -205,19 +215,19 @@ def run_window(steps, rows, links, lines, weights, counters, arena, scratch, win
         available = counters[row[LINE_IN], COUNT]
         for done in range(first, end, PIECE):
             frames = min(PIECE, end - done)
-            compute(row, links, lines, weights, counters, arena, scratch, done, frames, available, target)
+            compute(row, links, lines, weights, counters, arena, scratch, wide, done, frames, available, target)
             target += frames * width
 
 
 @njit(nogil=True)
-def run_nodes(nodes, links, lines, weights, counters, arena, scratch, ending, out, written):
+def run_nodes(nodes, links, lines, weights, counters, arena, scratch, wide, ending, out, written):
     """Run all nodes, copy the output frames that became known to `out` from `written` on; return how many are there."""
     last = lines.shape[0] - 1
     before, width = counters[last, COUNT], lines[last, CHANNELS]
     if ending and not end_line(lines, counters, arena, 0):
         return FAILED
     for k in range(nodes.shape[0]):
-        if not run_node(nodes[k], links, lines, weights, counters, arena, scratch, ending):
+        if not run_node(nodes[k], links, lines, weights, counters, arena, scratch, wide, ending):
             return FAILED
         if ending and not end_line(lines, counters, arena, nodes[k, LINE_OUT]):
             return FAILED
@@ -230,11 +240,11 @@ def run_nodes(nodes, links, lines, weights, counters, arena, scratch, ending, ou
 
 
 @njit(nogil=True)
-def run_windows(steps, rows, links, lines, weights, counters, arena, scratch, length, hop, out, written):
+def run_windows(steps, rows, links, lines, weights, counters, arena, scratch, wide, length, hop, out, written):
     """Make every window of a clip net whose last frame has come; return how many outputs there are."""
     last = lines.shape[0] - 1
     while counters[last, COUNT] * hop + length <= counters[0, COUNT]:
-        run_window(steps, rows, links, lines, weights, counters, arena, scratch, counters[last, COUNT])
+        run_window(steps, rows, links, lines, weights, counters, arena, scratch, wide, counters[last, COUNT])
         start = lines[last, OFFSET] - counters[last, BASE] * lines[last, CHANNELS]
         for k in range(out.shape[1]):
             out[written, k] = arena[start + k]
@@ -244,7 +254,23 @@ def run_windows(steps, rows, links, lines, weights, counters, arena, scratch, le
 
 
 def process(
-    nodes, links, lines, weights, counters, arena, scratch, steps, rows, length, hop, scale, block, chunk, ending, out
+    nodes,
+    links,
+    lines,
+    weights,
+    counters,
+    arena,
+    scratch,
+    wide,
+    steps,
+    rows,
+    length,
+    hop,
+    scale,
+    block,
+    chunk,
+    ending,
+    out,
 ):
     """Push a block of frames (n, channels), times `scale`, through all nodes, `chunk` at a time; then, if `ending`, the end.
 
@@ -267,11 +293,11 @@ def process(
                 arena[target + t * channels + c] = block[begin + t, c] * scale
         counters[0, COUNT] += frames
         last_pass = ending and begin >= size
-        written = run_nodes(nodes, links, lines, weights, counters, arena, scratch, last_pass, out, written)
+        written = run_nodes(nodes, links, lines, weights, counters, arena, scratch, wide, last_pass, out, written)
         if written < 0:
             return FAILED
         if length > 0:
             written = run_windows(
-                steps, rows, links, lines, weights, counters, arena, scratch, length, hop, out, written
+                steps, rows, links, lines, weights, counters, arena, scratch, wide, length, hop, out, written
             )
     return written

@@ -64,12 +64,13 @@ def conv_2d(weights, arena, scratch, row, source, target, frames):
 
 
 @njit(nogil=True)
-def pooling_2d(arena, row, zero, done, end, target, frames):
+def pooling_2d(arena, wide, row, zero, done, end, target, frames):
     """Take the maximum or mean of what lies in the window, in the bands and in the frames [0, end).
 
-    `zero`: where input frame 0 would begin in the arena.
+    `zero`: where input frame 0 would begin in the arena. Means add up in float64.
     """
     bands, channels = row[BANDS_IN], row[C_OUT] // row[BANDS_OUT]
+    sums = wide.shape[0] - channels
     for t in range(frames):
         start = (done + t) * row[DOWN] + row[OLDEST]
         first, last = max(0, start), min(end, start + row[POOL])
@@ -77,22 +78,21 @@ def pooling_2d(arena, row, zero, done, end, target, frames):
             low = band * row[BAND_STRIDE] - row[BAND_LEFT]
             low, high = max(0, low), min(bands, low + row[BAND_TAPS])
             y = target + t * row[C_OUT] + band * channels
+            if row[MEAN]:
+                for c in range(channels):
+                    wide[sums + c] = 0.0
+                for n in range(first, last):
+                    for x in range(zero + (n * bands + low) * channels, zero + (n * bands + high) * channels, channels):
+                        for c in range(channels):
+                            wide[sums + c] += np.float64(arena[x + c])
+                for c in range(channels):
+                    arena[y + c] = np.float32(wide[sums + c] / ((last - first) * (high - low)))
+                continue
             for c in range(channels):
                 arena[y + c] = arena[zero + (first * bands + low) * channels + c]
             for n in range(first, last):
-                for b in range(low, high):
-                    if n == first and b == low:
-                        continue
-                    x = zero + (n * bands + b) * channels
-                    if row[MEAN]:
-                        for c in range(channels):
-                            arena[y + c] += arena[x + c]
-                    else:
-                        for c in range(channels):
-                            # `not <=` lets a NaN win, as it does in Keras
-                            if not arena[x + c] <= arena[y + c] and arena[y + c] == arena[y + c]:
-                                arena[y + c] = arena[x + c]
-            if row[MEAN]:
-                count = np.float32((last - first) * (high - low))
-                for c in range(channels):
-                    arena[y + c] /= count
+                for x in range(zero + (n * bands + low) * channels, zero + (n * bands + high) * channels, channels):
+                    for c in range(channels):
+                        # `not <=` lets a NaN win, as it does in Keras; the first value meets itself
+                        if not arena[x + c] <= arena[y + c] and arena[y + c] == arena[y + c]:
+                            arena[y + c] = arena[x + c]

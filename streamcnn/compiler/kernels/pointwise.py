@@ -9,6 +9,7 @@ from streamcnn.compiler.kernels.functions import sigmoid
 from streamcnn.compiler.tables import (
     BY,
     BY_LAYER,
+    BY_PEAK,
     BY_UNIT,
     C_IN,
     C_OUT,
@@ -20,7 +21,7 @@ from streamcnn.compiler.tables import (
     WIDTH,
 )  # fmt: skip
 
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO = np.float32(0)
 
 
 @njit(nogil=True)
@@ -57,24 +58,27 @@ def affine(weights, arena, row, source, target, frames):
 
 @njit(nogil=True)
 def normalize(weights, arena, row, source, target, size):
-    """Normalize each run of WIDTH values."""
-    width, by, epsilon = row[WIDTH], row[BY], weights[row[EPSILON]]
+    """Normalize each run of WIDTH values. Sums are float64: a run may be a whole clip."""
+    width, by, epsilon = row[WIDTH], row[BY], np.float64(weights[row[EPSILON]])
     for start in range(0, size, width):
-        mean = ZERO
+        mean, squares, peak = 0.0, 0.0, 0.0
         if by == BY_LAYER:
             for k in range(width):
-                mean += arena[source + start + k]
-            mean /= np.float32(width)
-        squares = ZERO
+                mean += np.float64(arena[source + start + k])
+            mean /= width
         for k in range(width):
-            x = arena[source + start + k] - mean
+            x = np.float64(arena[source + start + k]) - mean
             squares += x * x
-        if by == BY_UNIT:
-            factor = ONE / np.float32(math.sqrt(epsilon if squares < epsilon else squares))
+            if not abs(x) <= peak:
+                peak = abs(x)
+        if by == BY_PEAK:
+            factor = 1.0 if peak < epsilon else 1.0 / peak
+        elif by == BY_UNIT:
+            factor = 1.0 / math.sqrt(epsilon if squares < epsilon else squares)
         else:
-            factor = ONE / np.float32(math.sqrt(squares / np.float32(width) + epsilon))
+            factor = 1.0 / math.sqrt(squares / width + epsilon)
         for k in range(width):
-            y = (arena[source + start + k] - mean) * factor
+            y = np.float32((np.float64(arena[source + start + k]) - mean) * factor)
             if row[SCALE] >= 0:
                 y *= weights[row[SCALE] + k]
             if row[SHIFT] >= 0:

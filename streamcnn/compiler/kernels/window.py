@@ -5,36 +5,36 @@ from numba import njit
 
 from streamcnn.compiler.tables import C_IN, C_OUT, DOWN, MEAN, OLDEST, POOL, UP
 
-ZERO = np.float32(0)
-
 
 @njit(nogil=True)
-def pooling(arena, row, zero, done, end, target, frames):
+def pooling(arena, wide, row, zero, done, end, target, frames):
     """Take the maximum or mean of the frames of each window that lie in [0, end).
 
-    `zero`: where input frame 0 would begin in the arena.
+    `zero`: where input frame 0 would begin in the arena. Means add up in float64: a clip may have a million frames.
     """
     channels = row[C_OUT]
+    sums = wide.shape[0] - channels
     for t in range(frames):
         start = (done + t) * row[DOWN] + row[OLDEST]
         first, last = max(0, start), min(end, start + row[POOL])
         y = target + t * channels
+        if row[MEAN]:
+            for c in range(channels):
+                wide[sums + c] = 0.0
+            for n in range(first, last):
+                for c in range(channels):
+                    wide[sums + c] += np.float64(arena[zero + n * channels + c])
+            for c in range(channels):
+                arena[y + c] = np.float32(wide[sums + c] / (last - first))
+            continue
         for c in range(channels):
             arena[y + c] = arena[zero + first * channels + c]
         for n in range(first + 1, last):
             x = zero + n * channels
-            if row[MEAN]:
-                for c in range(channels):
-                    arena[y + c] += arena[x + c]
-            else:
-                for c in range(channels):
-                    # `not <=` lets a NaN win, as it does in Keras
-                    if not arena[x + c] <= arena[y + c] and arena[y + c] == arena[y + c]:
-                        arena[y + c] = arena[x + c]
-        if row[MEAN]:
-            count = np.float32(last - first)
             for c in range(channels):
-                arena[y + c] /= count
+                # `not <=` lets a NaN win, as it does in Keras
+                if not arena[x + c] <= arena[y + c] and arena[y + c] == arena[y + c]:
+                    arena[y + c] = arena[x + c]
 
 
 @njit(nogil=True)
