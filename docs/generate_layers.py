@@ -23,6 +23,7 @@ NOTES = {
     "GRU": "reset_after true and false; in a clip also its last state, and backwards",
     "LSTM": "in a clip also its last state, and backwards",
     "LayerNormalization": "over the last axes of a frame; in a clip over any",
+    "MelSpectrogram": "mirrored at start and end; of a stream `top_db` must be too large ever to clamp (1e9), in a clip any",
     "Multiply": "broadcasting along channels too; in a clip along time (squeeze and excitation)",
     "Normalization": "over the last axis",
     "PReLU": "needs shared_axes=[1]; in a clip any",
@@ -30,6 +31,7 @@ NOTES = {
     "RNN": "with Keras' own cells, stacked too; in a clip also its last state, and backwards",
     "Reshape": "that keeps frames whole: within a frame, several frames into one, one into several; in a clip any",
     "SeparableConv1D": "as two convolutions",
+    "STFTSpectrogram": "every mode, window and scaling",
     "SimpleRNN": "in a clip also its last state, and backwards",
     "Softmax": "over the last axis; in a clip over any",
     "SpectralNormalization": "as the layer that it wraps",
@@ -37,7 +39,7 @@ NOTES = {
     "UpSampling2D": "interpolation='nearest'",
     "UpSampling1D": "as long as the output is no faster than the input",
 }
-WALKED = ("Permute", "SpectralNormalization")  # which the walk itself knows
+WALKED = ("MelSpectrogram", "Permute", "SpectralNormalization")  # which the walk itself knows
 
 
 def status(name: str) -> tuple[str, str]:

@@ -28,24 +28,24 @@ def reference(graph: Graph, signal: Array) -> Array:
     return made if graph.clip is None else made.reshape(graph.output_frames(len(signal)), graph.output_channels)
 
 
-def reference_tensors(graph: Graph, signal: Array, *, rounded: bool = False) -> dict[str, Array]:
+def reference_tensors(graph: Graph, signal: Array, dtype: type = np.float64) -> dict[str, Array]:
     """Return every tensor of the graph for a whole signal, by the name of the node that makes it.
 
-    Of a clip net the frames of all windows, one window after the other. `rounded`: round each of them to float32, to see how
-    far off any float32 computation of this net must be expected to be.
+    Of a clip net the frames of all windows, one window after the other. `dtype`: float32 shows how far off any float32
+    computation of this net must be expected to be; weights, which are float32, take part in what the signal has.
     """
-    signal = np.asarray(signal, dtype=np.float64)
+    signal = np.asarray(signal, dtype=dtype)
     signal = signal.reshape(len(signal), graph.input_channels)
     if graph.clip is None:
-        return _tensors(graph, signal, rounded=rounded)
+        return _tensors(graph, signal)
     starts = range(0, len(signal) - graph.clip.frames + 1, graph.clip.hop)
-    windows = [_tensors(graph, signal[start : start + graph.clip.frames], rounded=rounded) for start in starts]
+    windows = [_tensors(graph, signal[start : start + graph.clip.frames]) for start in starts]
     if not windows:
         return {name: np.empty((0, size(shape))) for name, shape in graph.shapes.items()}
     return {name: np.concatenate([window[name] for window in windows]) for name in graph.shapes}
 
 
-def _tensors(graph: Graph, signal: Array, *, rounded: bool) -> dict[str, Array]:
+def _tensors(graph: Graph, signal: Array) -> dict[str, Array]:
     """Return every tensor of the graph for a signal, or for one clip."""
     tensors = {INPUT: signal}
     with np.errstate(over="ignore", invalid="ignore"):
@@ -55,7 +55,7 @@ def _tensors(graph: Graph, signal: Array, *, rounded: bool) -> dict[str, Array]:
                 inputs = [x[: min(map(len, inputs))] for x in inputs]
             shape = graph.shapes[node.inputs[0]]
             made = _forward(node.layer, graph.rules[node.name], shape, *inputs)
-            tensors[node.name] = made.astype(np.float32).astype(np.float64) if rounded else made
+            tensors[node.name] = made.astype(signal.dtype, copy=False)
     return tensors
 
 
@@ -68,7 +68,7 @@ def _forward(layer: L.Layer, rule: FrameRule, shape: Shape, x: Array, *more: Arr
         case L.Conv1DTranspose():
             return _conv_transpose(layer, rule, x)
         case L.Dense():
-            rows = x.reshape(-1, width) @ _f64(layer.kernel) + (0 if layer.bias is None else _f64(layer.bias))
+            rows = x.reshape(-1, width) @ layer.kernel + (0 if layer.bias is None else layer.bias)
             return function(layer.activation)(rows).reshape(len(x), x.shape[1] // width * layer.kernel.shape[1])
         case L.Activation():
             return function(layer.activation, layer.arguments)(x.reshape(-1, width)).reshape(x.shape)
@@ -76,10 +76,10 @@ def _forward(layer: L.Layer, rule: FrameRule, shape: Shape, x: Array, *more: Arr
             first, second = np.split(x, 2, axis=1)
             return first * _sigmoid(second)
         case L.PReLU():
-            return np.where(x >= 0, x, x * _f64(layer.slope))
+            return np.where(x >= 0, x, x * layer.slope)
         case L.Affine():
-            center = 0 if layer.center is None else _f64(layer.center)
-            return (x - center) * _f64(layer.scale) + _f64(layer.offset)
+            center = 0 if layer.center is None else layer.center
+            return (x - center) * layer.scale + layer.offset
         case L.Normalize():
             return _normalize(layer, x.reshape(-1, layer.width)).reshape(x.shape)
         case L.Select():
@@ -122,10 +122,6 @@ def _forward(layer: L.Layer, rule: FrameRule, shape: Shape, x: Array, *more: Arr
     raise AssertionError(f"the reference does not know {layer.kind}")
 
 
-def _f64(weights: Array) -> Array:
-    return weights.astype(np.float64)
-
-
 def _padded(rule: FrameRule, span: int, x: Array) -> tuple[Array, int]:
     """Return x with the zeros that its windows of `span` frames reach into, and the number of windows."""
     windows = int(rule.total(len(x)))
@@ -136,30 +132,30 @@ def _padded(rule: FrameRule, span: int, x: Array) -> tuple[Array, int]:
 
 def _conv(layer: L.Conv1D, rule: FrameRule, x: Array) -> Array:
     padded, frames = _padded(rule, layer.span, x)
-    kernel = _f64(layer.kernel)
-    y = np.zeros((frames, kernel.shape[2]))
+    kernel = layer.kernel
+    y = np.zeros((frames, kernel.shape[2]), x.dtype)
     inputs, outputs = kernel.shape[1], kernel.shape[2] // layer.groups
     for tap in range(layer.taps):
         window = padded[tap * layer.dilation :][: (frames - 1) * layer.stride + 1 if frames else 0 : layer.stride]
         for group in range(layer.groups):
             to = slice(group * outputs, (group + 1) * outputs)
             y[:, to] += window[:, group * inputs : (group + 1) * inputs] @ kernel[tap, :, to]
-    return function(layer.activation)(y if layer.bias is None else y + _f64(layer.bias))
+    return function(layer.activation)(y if layer.bias is None else y + layer.bias)
 
 
 def _conv_transpose(layer: L.Conv1DTranspose, rule: FrameRule, x: Array) -> Array:
-    frames, kernel = int(rule.total(len(x))), _f64(layer.kernel)
-    full = np.zeros((len(x) * layer.stride + layer.span + frames, kernel.shape[1]))
+    frames, kernel = int(rule.total(len(x))), layer.kernel
+    full = np.zeros((len(x) * layer.stride + layer.span + frames, kernel.shape[1]), x.dtype)
     for n, frame in enumerate(x):
         for tap in range(len(kernel)):
             full[n * layer.stride + tap * layer.dilation] += kernel[tap] @ frame
     y = full[layer.crop : layer.crop + frames]
-    return function(layer.activation)(y if layer.bias is None else y + _f64(layer.bias))
+    return function(layer.activation)(y if layer.bias is None else y + layer.bias)
 
 
 def _pool(layer: L.Pooling1D, rule: FrameRule, x: Array) -> Array:
     frames = int(rule.total(len(x)))
-    y = np.zeros((frames, x.shape[1]))
+    y = np.zeros((frames, x.shape[1]), x.dtype)
     for i in range(frames):
         start = i * layer.stride + rule.oldest
         seen = x[max(0, start) : start + layer.pool]
@@ -174,9 +170,9 @@ def _conv_2d(layer: L.Conv2D, rule: FrameRule, x: Array) -> Array:
         0, (bands - 1) * layer.band_stride + (layer.kernel.shape[1] - 1) * layer.band_dilation + 1 - left - x.shape[1]
     )
     padded = np.pad(padded.reshape(len(padded), *x.shape[1:]), ((0, 0), (left, right), (0, 0)))
-    kernel = _f64(layer.kernel)
+    kernel = layer.kernel
     inputs, outputs = kernel.shape[2], kernel.shape[3] // layer.groups
-    y = np.zeros((frames, bands, kernel.shape[3]))
+    y = np.zeros((frames, bands, kernel.shape[3]), x.dtype)
     for tap, band_tap in np.ndindex(kernel.shape[:2]):
         window = padded[tap * layer.dilation :][: (frames - 1) * layer.stride + 1 if frames else 0 : layer.stride]
         window = window[:, band_tap * layer.band_dilation :][
@@ -185,13 +181,13 @@ def _conv_2d(layer: L.Conv2D, rule: FrameRule, x: Array) -> Array:
         for group in range(layer.groups):
             to = slice(group * outputs, (group + 1) * outputs)
             y[..., to] += window[..., group * inputs : (group + 1) * inputs] @ kernel[tap, band_tap, :, to]
-    y = y if layer.bias is None else y + _f64(layer.bias)
+    y = y if layer.bias is None else y + layer.bias
     return function(layer.activation)(y.reshape(-1, y.shape[2])).reshape(frames, bands * y.shape[2])
 
 
 def _pool_2d(layer: L.Pooling2D, rule: FrameRule, x: Array) -> Array:
     frames, (bands, left) = int(rule.total(len(x))), layer.windows(x.shape[1])
-    y = np.zeros((frames, bands, x.shape[2]))
+    y = np.zeros((frames, bands, x.shape[2]), x.dtype)
     for i, band in np.ndindex(frames, bands):
         start, low = i * layer.stride + rule.oldest, band * layer.band_stride - left
         seen = x[max(0, start) : start + layer.pool, max(0, low) : low + layer.band_pool]
@@ -206,7 +202,7 @@ def _spectrum(layer: L.Spectrum, rule: FrameRule, x: Array) -> Array:
     padded = np.pad(x, ((left, right), (0, 0)), "reflect" if mirrored else "constant")
     y = np.zeros((frames, x.shape[1], layer.bins), complex)
     for i in range(frames):
-        cut = padded[i * layer.hop :][: layer.span] * _f64(layer.window)[:, None]
+        cut = padded[i * layer.hop :][: layer.span] * layer.window[:, None]
         y[i] = np.fft.rfft(cut, layer.fft_length, axis=0).T
     parts = {"magnitude": np.abs(y), "power": np.abs(y) ** 2, "complex": np.stack([y.real, y.imag], axis=3)}[layer.by]
     return parts.reshape(frames, int(np.prod(parts.shape[1:])))
@@ -234,8 +230,8 @@ def _normalize(layer: L.Normalize, x: Array) -> Array:
         case "peak":
             peak = np.abs(x).max(axis=1, keepdims=True)
             x = x / np.where(peak < layer.epsilon, 1, peak)
-    scaled = x if layer.scale is None else x * _f64(layer.scale)
-    return scaled if layer.offset is None else scaled + _f64(layer.offset)
+    scaled = x if layer.scale is None else x * layer.scale
+    return scaled if layer.offset is None else scaled + layer.offset
 
 
 def _merge(by: str, inputs: tuple[Array, ...]) -> Array:
@@ -249,9 +245,9 @@ def _merge(by: str, inputs: tuple[Array, ...]) -> Array:
 
 def _recurrent(layer: L.SimpleRNN | L.LSTM | L.GRU, x: Array) -> Array:
     act, gate, units = function(layer.activation), function(layer.gate), layer.units
-    kernel, recurrent = _f64(layer.kernel), _f64(layer.recurrent_kernel)
-    bias = np.zeros(kernel.shape[1]) if layer.bias is None else _f64(layer.bias)
-    h, c, y = np.zeros(units), np.zeros(units), np.zeros((len(x), units))
+    kernel, recurrent = layer.kernel, layer.recurrent_kernel
+    bias = np.zeros(kernel.shape[1], x.dtype) if layer.bias is None else layer.bias
+    h, c, y = np.zeros(units, x.dtype), np.zeros(units, x.dtype), np.zeros((len(x), units), x.dtype)
     for i, frame in enumerate(x):
         match layer:
             case L.SimpleRNN():

@@ -19,7 +19,7 @@ from streamcnn.importers.keras import OUTPUT
 
 BLOCKS = (1, 7, 64, 1000)
 RELATIVE_TOLERANCE = 1e-5
-ROUNDINGS = 4  # two computations, each with a few roundings a layer
+ROUNDINGS = 4  # two computations, each adding up in an order of its own
 SEED = 20
 LEAST_FRAMES = 2000
 
@@ -127,14 +127,14 @@ def _streamed(graph: Graph, signal: np.ndarray, block: int) -> np.ndarray:
 
 
 def float32_rounding(graph: Graph, signal: np.ndarray, exact: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return, for each tensor, how far off it is when every tensor is rounded to float32 once.
+    """Return, for each tensor, how far off the reference is when it computes in float32.
 
     `exact`: what `reference_tensors` gives for the signal, in the graph's order.
 
     No float32 computation of the net can be expected to be closer, Keras' own neither. It is measured on the reference, not
     on the model that is checked: a model that is another one must not widen its own tolerance.
     """
-    rounded, largest, rounding = reference_tensors(graph, signal, rounded=True), 0.0, {}
+    rounded, largest, rounding = reference_tensors(graph, signal, np.float32), 0.0, {}
     for name, values in exact.items():
         # Within a layer large values may cancel to small ones: what float32 loses of them is not seen between layers.
         largest = max(largest, float(np.max(np.abs(values), initial=0)))

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from click.testing import CliRunner, Result
+
+from streamcnn.cli import cli as command_line
 
 # Before anything loads TensorFlow: oneDNN rounds in its own order, and fails on some small transposed convolutions.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -83,6 +86,11 @@ class Cli:
 def cli() -> Cli:
     """The command line."""
     return Cli()
+
+
+def inside(*arguments: object) -> Result:
+    """Run a command in this process, for commands that would each load TensorFlow in one of their own."""
+    return CliRunner().invoke(command_line, list(map(str, arguments)), catch_exceptions=False)
 
 
 class SoundServer:

@@ -150,7 +150,7 @@ REFUSALS = {
     "channels first": (lambda: chain(L.MaxPooling1D(2, data_format="channels_first", name="c"), channels=9),
                        ["'c'", "channels_first"]),
     "float16": (lambda: chain(L.Dense(1, dtype="mixed_float16", name="d")), ["'d'", "float16", "float32"]),
-    "no channels": (lambda: keras.Sequential([keras.Input((None,)), L.ReLU()]), ["Input((None, 1))"]),
+    "no channels": (lambda: keras.Sequential([keras.Input((None,)), L.ReLU()]), ["one vector", "Input((None, channels))"]),
     "two times": (lambda: keras.Sequential([keras.Input((None, None, 2)), L.ReLU()]), ["two axes", "--time-axis"]),
     "two lengths": (lambda: keras.Sequential([keras.Input((32, 32, 1)), L.ReLU()]), ["two axes", "--time-axis"]),
     "variable frames": (lambda: keras.Sequential([keras.Input((None, 8, None)), L.ReLU()]), ["variable shape"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from tests.conftest import Cli
+from tests.conftest import inside
 from tests.test_layers import check_model, randomized
 
 K = keras.layers
@@ -184,11 +184,11 @@ def test_a_known_net_streams_exactly(name: str):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_known_net_is_converted_and_verified(name: str, tmp_path: Path, cli: Cli):
+def test_a_known_net_is_converted_and_verified(name: str, tmp_path: Path):
     """`convert --verify` takes the saved model as it is and finds nothing to complain about."""
     path = tmp_path / f"{name}.keras"
     randomized(NETS[name]()).save(path)
-    done = cli("convert", path, "-o", tmp_path / "n.safetensors", "--rate", 8000, "--threshold", 0.5, "--verify")
-    assert done.returncode == 0, done.stderr
-    assert "the same bits" in done.stdout
-    assert cli("inspect", tmp_path / "n.safetensors").returncode == 0
+    done = inside("convert", path, "-o", tmp_path / "n.safetensors", "--rate", 8000, "--threshold", 0.5, "--verify")
+    assert done.exit_code == 0, done.output
+    assert "the same bits" in done.output
+    assert inside("inspect", tmp_path / "n.safetensors").exit_code == 0

@@ -133,7 +133,10 @@ def keras_tensors(model: "keras_types.Model", signal: np.ndarray, graph: Graph) 
         if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
             layer.reset_state()
     windows = _windows(signal, clip)
-    values = [np.asarray(value) for value in probe(walk.inputs(windows), training=False)]
+    # A MelSpectrogram takes its maximum of the whole batch: it must not come from another window.
+    batches = windows[:, None] if "MelSpectrogram" in walk.kinds else [windows]
+    answers = [probe(walk.inputs(batch), training=False) for batch in batches]
+    values = [np.concatenate([np.asarray(value) for value in parts]) for parts in zip(*answers, strict=True)]
     arrays = [_frames(value, walk.time_of(tensor)) for value, tensor in zip(values, tensors.values(), strict=False)]
     outputs = [
         _frames(value, walk.time_of(tensor))

@@ -15,6 +15,7 @@ from streamcnn.graph.functions import is_known
 from streamcnn.graph.layer import Shape, size
 from streamcnn.importers.keras_context import Chain, Context, NeedsClipError, array, check_layer, is_of_keras
 from streamcnn.importers.keras_refusals import CLIP_ONLY, CLIP_REMEDY, REFUSED, UNKNOWN, VANISHING, remedy
+from streamcnn.importers.keras_spectral import SPECTRAL
 
 UNIT_EPSILON = 1e-24  # Keras keeps the norm itself from falling below 1e-12
 TIME = 1  # the axis of time in a Keras tensor
@@ -402,6 +403,7 @@ RECORDS: dict[str, Callable[[object, Context], Chain]] = {
     "UnitNormalization": _normalization_along_axes,
     "UpSampling1D": lambda layer, _: one(L.Repeat(times=int(layer.size))),
     "ZeroPadding1D": _padding,
+    **SPECTRAL,
 }
 FRAME_WISE = ("Activation", "BatchNormalization", "Dense", "ELU", "LayerNormalization", "LeakyReLU", "Normalization",
                "RMSNormalization", "ReLU", "Rescaling", "Softmax", "UnitNormalization")  # fmt: skip

@@ -38,8 +38,6 @@ REFUSED = {
     "AdaptiveAveragePooling1D": "divides the whole signal into a given number of parts",
     "AdaptiveMaxPooling1D": "divides the whole signal into a given number of parts",
     "AdditiveAttention": "compares every frame with every other one",
-    "MelSpectrogram": "mirrors the signal at its ends and clamps by its maximum",
-    "STFTSpectrogram": "is a spectral front end, which this version does not stream",
     "ConvLSTM1D": "has states that are images",
     "ConvLSTM2D": "has states that are images",
     "ConvLSTM3D": "has states that are images",

@@ -19,6 +19,7 @@ from streamcnn.importers.keras_context import Context, NeedsClipError, check_lay
 from streamcnn.importers.keras_plane import PLANE, WITHIN, plane_records, within_records
 from streamcnn.importers.keras_records import FRAME_WISE, JOINS, MERGES, records
 from streamcnn.importers.keras_refusals import CLIP_REMEDY, VANISHING
+from streamcnn.importers.keras_spectral import mel_place
 from streamcnn.importers.sketch import Place, Sketch
 from streamcnn.optional import keras_module
 
@@ -48,8 +49,8 @@ def input_frames(model: object, time_axis: int | None) -> int | None:
 
 
 def _time_axis(tensor: object, given: int | None) -> int:
-    """Return which axis of an input is time: the first, but for planes the one of variable length, or the given one."""
-    axes = tensor.shape[1:3] if len(tensor.shape) == 4 else tensor.shape[1:2]
+    """Return which axis of an input is time: the given one, or that of variable length, or, but for planes, the first."""
+    axes = tensor.shape[1:3]
     if given is not None:
         if not 1 <= given <= len(axes):
             raise GraphError(
@@ -57,7 +58,7 @@ def _time_axis(tensor: object, given: int | None) -> int:
             )
         return given
     variable = [axis for axis, length in enumerate(axes, 1) if length is None]
-    if len(axes) == 1:
+    if len(tensor.shape) < 4 and len(variable) != 1:
         return 1
     if len(variable) != 1:
         raise UnsupportedLayerError(
@@ -108,6 +109,7 @@ class Walk:
     `nodes` and `output`: what became of it, the node `output` making the model's outputs side by side. `clip`: the input
     frames of a clip net, None for one that streams by itself. `frames`: of a model of fixed length. `input_shape`: of the
     stream's frames. `time_axis`: of the model's inputs. `tensors`: the model's own tensors by the nodes that make them.
+    `kinds`: of the layers that were met.
 
     Raises UnsupportedLayerError and GraphError as `import_keras` does, NeedsClipError among them where `clip` is None.
     """
@@ -118,6 +120,7 @@ class Walk:
         self._model = model
         self._places: dict[int, Place] = {}  # by the id of a tensor of the model
         self._used: set[int] = set()  # ids of the operations that have been met
+        self.kinds: set[str] = set()
         self.clip = clip
         self.time_axis = _time_axis(model.inputs[0], time_axis)
         self.frames = input_frames(model, time_axis)
@@ -166,8 +169,6 @@ class Walk:
                 f"an input of the shape {tuple(tensor.shape)} has frames of variable shape",
                 "give the model an Input of the shape (None, channels)",
             )
-        if len(shape) == 1 and shape[0] is None and self.clip is None:
-            raise UnsupportedLayerError(tensor.name, "an input without channels", "use Input((None, 1))")
         if tensor.dtype not in ("float32", "float64"):
             raise UnsupportedLayerError(tensor.name, f"an input of {tensor.dtype}", "use an Input of float32")
         if len(tensor.shape) != len(self._model.inputs[0].shape) or tensor.shape[self.time_axis] != self.frames:
@@ -218,6 +219,7 @@ class Walk:
         operation, kind = use.operation, type(use.operation).__name__
         if kind == "InputLayer":
             return
+        self.kinds.add(kind)
         places = [self._source(tensor, operation) for tensor in use.input_tensors]
         name = prefix + operation.name
         causal = _check_arguments(name, use, kind)
@@ -270,6 +272,10 @@ class Walk:
             return self._layer(layer.layer, name, place, rank)
         if kind == "Permute":
             return self._permuted(layer, name, place)
+        if kind == "MelSpectrogram":
+            return mel_place(sketch, layer, name, place)
+        if kind == "Reshape" and (made := self._reshaped_frames(layer, name, place)):
+            return made
         if place.time is None or (sketch.clip and place.rank == 1):
             if kind in CLIP or kind in FRAME_WISE or place.rank == 1:
                 return clip_place(sketch, layer, name, place, self._builtin)
@@ -321,6 +327,24 @@ class Walk:
         values = np.arange(size(shape)).reshape(shape).transpose(within)
         select = L.Select(indices=tuple(values.ravel().tolist()), shape=values.shape)
         return replace(made, node=sketch.add(name, select, place.node))
+
+    def _reshaped_frames(self, layer: object, name: str, place: Place) -> Place | None:
+        """Reshape what stands before the axis of time, and what stands behind it; None where more than that is asked for."""
+        sketch, target = self._sketch, tuple(int(n) for n in layer.target_shape)
+        if place.time is None:
+            return None
+        shape, length = sketch.shape(place), sketch.length(place)
+        before, behind = size(shape[: place.time - 1]), size(shape[place.time - 1 :])
+        for k, frames in enumerate(target):
+            frame = target[:k] + target[k + 1 :]
+            if frames in (-1, length) and -1 not in frame and (size(frame[:k]), size(frame[k:])) == (before, behind):
+                made = Place(place.node, k + 1, len(target))
+                if frame in (shape, ()):
+                    return made
+                return replace(
+                    made, node=sketch.add(name, L.Select(indices=tuple(range(size(frame))), shape=frame), made.node)
+                )
+        return None
 
     def _join(self, operation: object, kind: str, name: str, places: list[Place]) -> Place:
         ranks = {place.rank for place in places}
