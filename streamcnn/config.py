@@ -1,18 +1,18 @@
 """The configuration: strict YAML into frozen records.
 
 An unknown key, a wrong type or a value out of range is a ConfigError that names the file, the line, the path inside
-the file and what was expected. msgspec checks the types and ranges and reports a path; the YAML node tree turns that
-path into a line.
+the file and what was expected.
 """
 
 import math
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
-import yaml
 
+from streamcnn import documents
+from streamcnn.documents import Record
 from streamcnn.errors import ConfigError
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -41,16 +41,12 @@ class Duration(float):
         return cls(seconds)
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all configuration records: frozen, and strict about unknown keys."""
-
-
 def _refuse_infinite(name: str, value: float | None) -> None:
     if value is not None and not math.isfinite(value):
         raise ValueError(f"Expected a finite number for `{name}`, got `{value}`")
 
 
-class Source(_Record, kw_only=True):
+class Source(Record, kw_only=True):
     """Where a stream's frames come from.
 
     `device` is "demo", "-" (raw float32 on standard input), or a sound device's index or a part of its name. `rate` in
@@ -69,7 +65,7 @@ class Source(_Record, kw_only=True):
         _refuse_infinite("gain", self.gain)
 
 
-class Peak(_Record, kw_only=True, tag_field="kind", tag="peak"):
+class Peak(Record, kw_only=True, tag_field="kind", tag="peak"):
     """Settings of the detector `peak`; what is None comes from the net's own metadata."""
 
     label: Name | None = None
@@ -81,7 +77,7 @@ class Peak(_Record, kw_only=True, tag_field="kind", tag="peak"):
         _refuse_infinite("threshold", self.threshold)
 
 
-class Tag(_Record, kw_only=True, tag_field="kind", tag="tag"):
+class Tag(Record, kw_only=True, tag_field="kind", tag="tag"):
     """Settings of the detector `tag`; what is None comes from the net's own metadata.
 
     `labels`: which of the net's labels to find, by default all. `on` and `off`: where a smoothed score begins and ends a tag,
@@ -110,7 +106,7 @@ def kind_of(settings: DetectorSettings) -> str:
     return settings.__struct_config__.tag
 
 
-class Net(_Record, kw_only=True):
+class Net(Record, kw_only=True):
     """A net on a stream: `net` is the path of its file, relative to the configuration file, or a shipped net's name.
 
     Without `detector` it is the one that the net's file asks for, or `peak`.
@@ -121,7 +117,7 @@ class Net(_Record, kw_only=True):
     detector: DetectorSettings | None = None
 
 
-class Stream(_Record, kw_only=True):
+class Stream(Record, kw_only=True):
     """One source and the nets that listen to it."""
 
     name: Name
@@ -129,32 +125,17 @@ class Stream(_Record, kw_only=True):
     nets: Annotated[tuple[Net, ...], msgspec.Meta(min_length=1)]
 
 
-class Publish(_Record, kw_only=True):
+class Publish(Record, kw_only=True):
     """Where events are published: a ZeroMQ endpoint, or `none`."""
 
     bind: Annotated[str, msgspec.Meta(pattern=r"^(none|(tcp|ipc|inproc)://.+)$")] = DEFAULT_ENDPOINT
 
 
-class Config(_Record, kw_only=True):
+class Config(Record, kw_only=True):
     """The whole configuration."""
 
     streams: Annotated[tuple[Stream, ...], msgspec.Meta(min_length=1)]
     publish: Publish = Publish()
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 where 1.1 surprises: `on`, `off`, `yes` and `no` are words, 1e-3 is a number, and there are no dates."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "bool")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|false"), list("tf"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-)
 
 
 def load(path: str | Path) -> Config:
@@ -163,13 +144,7 @@ def load(path: str | Path) -> Config:
     Raises ConfigError, with file, line and path, for whatever is not valid.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    config = parse(text, path)
+    config = parse(documents.read(path), path)
     streams = tuple(
         msgspec.structs.replace(stream, nets=tuple(_with_path_from(net, path.parent) for net in stream.nets))
         for stream in config.streams
@@ -187,23 +162,7 @@ def parse(text: str, path: Path) -> Config:
 
     Raises ConfigError, with file, line and path, for whatever is not valid.
     """
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-        values = yaml.load(text, Loader=_Loader)
-        _refuse_duplicate_keys(root)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if root is None:
-        raise ConfigError(f"{path}: is empty", "a configuration has at least the key 'streams'")
-    try:
-        config = msgspec.convert(values, Config, dec_hook=_decode_hook)
-    except msgspec.ValidationError as error:
-        problem, _, where = str(error).partition(" - at ")
-        where = where.strip("`") or "$"
-        raise ConfigError(f"{path}:{_line(root, where, problem)}: at {where.removeprefix('$.')}: {problem}") from error
+    config = documents.parse(text, path, Config, "a configuration has at least the key 'streams'", _decode_hook)
     _refuse_duplicate_names(config, path)
     return config
 
@@ -231,34 +190,6 @@ def _decode_hook(kind: type, value: object) -> object:
     if kind is Duration:
         return Duration.parse(value)
     raise NotImplementedError(kind)
-
-
-def _line(root: yaml.Node, where: str, problem: str) -> int:
-    """Return the line (from 1) of a msgspec path such as `$.streams[0].source`."""
-    node = root
-    unknown = re.search(r"unknown field `([^`]*)`", problem)
-    for key, index in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", where):
-        if index and isinstance(node, yaml.SequenceNode):
-            node = node.value[int(index)]
-        elif isinstance(node, yaml.MappingNode):
-            node = next((value for name, value in node.value if name.value == key), node)
-    if unknown and isinstance(node, yaml.MappingNode):
-        node = next((name for name, _ in node.value if name.value == unknown[1]), node)
-    return node.start_mark.line + 1
-
-
-def _refuse_duplicate_keys(node: yaml.Node | None) -> None:
-    """YAML lets the last of two equal keys win in silence; a configuration must not."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for name, value in node.value:
-            if name.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key '{name.value}' stands twice", problem_mark=name.start_mark)
-            seen.add(name.value)
-            _refuse_duplicate_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_duplicate_keys(value)
 
 
 def _refuse_duplicate_names(config: Config, path: Path) -> None:

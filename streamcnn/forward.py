@@ -48,7 +48,7 @@ def reference_tensors(graph: Graph, signal: Array, dtype: type = np.float64) -> 
 def _tensors(graph: Graph, signal: Array) -> dict[str, Array]:
     """Return every tensor of the graph for a signal, or for one clip."""
     tensors = {INPUT: signal}
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for node in graph.nodes:
             inputs = [tensors[name] for name in node.inputs]
             if not node.layer.whole:  # they differ only where a signal is too short for Keras

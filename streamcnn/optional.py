@@ -1,5 +1,6 @@
 """Libraries that only some commands need, loaded when they do."""
 
+import importlib
 import importlib.util
 import os
 
@@ -28,6 +29,14 @@ def keras_module(backend: str | None = None, *, exact: bool = True) -> object:
     if backend is not None and keras.backend.backend() != backend:
         raise InputError(f"Keras runs on {keras.backend.backend()} in this process, {backend} is asked for")
     return keras
+
+
+def scipy_module(part: str) -> object:
+    """Import a part of SciPy; raises MissingPartError where it is missing."""
+    try:
+        return importlib.import_module(f"scipy.{part}")
+    except ImportError as error:
+        raise MissingPartError(f"SciPy cannot be loaded ({error})", _REMEDY) from error
 
 
 _REMEDY = "pip install 'streamcnn[keras]'; running a converted net does not need it"

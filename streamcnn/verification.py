@@ -12,10 +12,10 @@ import numpy as np
 
 from streamcnn.engine import Engine
 from streamcnn.errors import InputError
-from streamcnn.forward import reference_tensors
+from streamcnn.forward import reference, reference_tensors
 from streamcnn.graph.graph import Graph
 from streamcnn.graph.layer import size
-from streamcnn.importers.keras import OUTPUT
+from streamcnn.importers.keras_oracle import OUTPUT, keras_tensors
 
 BLOCKS = (1, 7, 64, 1000)
 RELATIVE_TOLERANCE = 1e-5
@@ -85,6 +85,26 @@ def check_signal(graph: Graph, oracle: Oracle | None, signal: np.ndarray, name: 
         diverging=_first_diverging(graph, expected, exact, rounding),
         decisions=decisions,
     )
+
+
+def keras_oracle(model: object, graph: Graph) -> Oracle:
+    """Return the oracle that a live Keras model is for the net made of it: the model behind the net's own front end."""
+    return lambda signal: keras_tensors(model, model_inputs(graph, signal), graph)
+
+
+def model_inputs(graph: Graph, signal: np.ndarray) -> np.ndarray:
+    """Return what the model of a net sees of a signal, float32 (windows, frames, values of a frame).
+
+    The whole signal, or each window of a clip net, and where there is a front end, what its reference makes of that.
+    """
+    front, clip = graph.front_end, graph.clip
+    if front is not None:
+        frames = reference(front, signal)
+        length = len(frames) if clip is None else front.lengths[front.output_name]
+        return frames.reshape(-1 if clip else 1, length, size(front.shapes[front.output_name])).astype(np.float32)
+    starts = [0] if clip is None else range(0, len(signal) - clip.frames + 1, clip.hop)
+    length = len(signal) if clip is None else clip.frames
+    return np.stack([signal[start : start + length] for start in starts]).astype(np.float32)
 
 
 def random_signal(graph: Graph, fixed: int | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ OWNERS = {
     "soundfile": "sources/wav.py",
     "zmq": "wire/",
     "matplotlib": "cli/pictures.py",
-    "yaml": "config.py",
+    "yaml": "documents.py",
     "safetensors": ("graph/store.py", "training/card.py"),
 }
 

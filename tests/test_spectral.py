@@ -176,3 +176,9 @@ def test_impossible_spectral_records_are_refused(record: type, options: dict, re
     """A spectral record with impossible options is refused with its name, the value and what was expected."""
     with pytest.raises(GraphError, match=reason):
         record(**options)
+
+
+def test_a_division_by_zero_is_no_exception():
+    """Where a normalization divides nothing by nothing the output is NaN, as everywhere in float32, and no error."""
+    layers = [records.Normalize(by="layer", width=2, epsilon=0.0)]
+    assert np.isnan(Engine(Graph.sequential(layers, 2)).process(np.zeros((1, 2)))).all()

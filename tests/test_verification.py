@@ -6,8 +6,8 @@ import pytest
 
 from streamcnn.errors import InputError
 from streamcnn.graph.graph import NetInfo
-from streamcnn.importers.keras import import_keras, keras_tensors
-from streamcnn.verification import Verdict, check_signal, fitted, random_signal
+from streamcnn.importers.keras import import_keras
+from streamcnn.verification import Verdict, check_signal, fitted, keras_oracle, random_signal
 from tests.test_layers import chain, randomized
 
 K = keras.layers
@@ -24,7 +24,7 @@ def small_net(seed: int, scale: float = 1.0) -> keras.Model:
 def verdict(net: keras.Model, model: keras.Model) -> Verdict:
     """Check the graph of one model against another model."""
     graph = import_keras(net, NetInfo(threshold=0.1))
-    return check_signal(graph, lambda x: keras_tensors(model, x, graph), random_signal(graph), "noise")
+    return check_signal(graph, keras_oracle(model, graph), random_signal(graph), "noise")
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])

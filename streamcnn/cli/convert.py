@@ -9,6 +9,7 @@ from streamcnn.cli.verify import verify
 from streamcnn.errors import InputError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
+from streamcnn.importers.front_end import check_rate, load_front_end
 from streamcnn.importers.nam import import_nam
 from streamcnn.importers.pickle import ORDERS, import_pickle
 from streamcnn.importers.rtneural import import_rtneural
@@ -58,6 +59,12 @@ KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
     help="Which axis of the model's inputs is time, the batch being 0. [default: the one of variable length]",
 )
 @click.option(
+    "--frontend",
+    type=click.Path(path_type=Path),
+    metavar="YAML",
+    help="What makes the model's frames of samples: STFT, mel bands, decibels, ... (docs/front-ends.md).",
+)
+@click.option(
     "--order",
     type=click.Choice(ORDERS),
     help="Of a pickled kernel's axes: tap, in, out (keras) or out, in, tap (torch).",
@@ -89,6 +96,7 @@ def command(
     clip_frames: int | None,
     window_hop: int | None,
     time_axis: int | None,
+    frontend: Path | None,
     order: str | None,
     padding: str,
     check: str | None,
@@ -100,6 +108,10 @@ def command(
     """
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: a net's file ends in .safetensors", f"use -o {output.with_suffix('.safetensors')}")
+    front_end = None
+    if frontend is not None:
+        front_end = load_front_end(frontend)
+        rate = check_rate(front_end, rate, frontend)
     info = NetInfo(
         name=name or output.stem,
         rate=rate,
@@ -109,8 +121,8 @@ def command(
         threshold=threshold,
         warmup_frames=warmup,
     )
-    window = {"clip_frames": clip_frames, "window_hop": window_hop, "time_axis": time_axis}
-    graph, keras_model = _imported(model, info, order, padding, window)
+    options = {"clip_frames": clip_frames, "window_hop": window_hop, "time_axis": time_axis, "front_end": front_end}
+    graph, keras_model = _imported(model, info, order, padding, options)
     if check is not None:
         verify(graph, keras_model, Path(check) if check else None)
     graph.save(output)
@@ -122,18 +134,19 @@ def command(
 
 
 def _imported(
-    model: Path, info: NetInfo, order: str | None, padding: str, window: dict[str, int | None]
+    model: Path, info: NetInfo, order: str | None, padding: str, options: dict[str, object]
 ) -> tuple[Graph, object | None]:
     """Return the graph of a model file, and the live Keras model where there is one."""
-    given = [name for name, value in window.items() if value is not None]
+    given = [name for name, value in options.items() if value is not None]
     if given and model.suffix not in KERAS_SUFFIXES:
-        raise InputError(f"{model}: --{given[0].replace('_', '-')} is for Keras models", "leave it out")
+        option = {"front_end": "frontend"}.get(given[0], given[0]).replace("_", "-")
+        raise InputError(f"{model}: --{option} is for Keras models", "leave it out")
     match model.suffix:
         case suffix if suffix in KERAS_SUFFIXES:
             from streamcnn.importers.keras import import_keras, load_keras  # loads Keras only where it is needed
 
             live = load_keras(model)
-            return import_keras(live, info, **window), live
+            return import_keras(live, info, **options), live
         case ".json":
             return import_rtneural(model, info), None
         case ".nam":

@@ -10,7 +10,7 @@ from streamcnn.errors import InputError, RateError, VerificationError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph
 from streamcnn.sources.wav import AudioFile
-from streamcnn.verification import BLOCKS, Oracle, Verdict, check_signal, fitted, random_signal
+from streamcnn.verification import BLOCKS, Oracle, Verdict, check_signal, fitted, keras_oracle, random_signal
 
 MAX_SECONDS = 60  # of a user's file: the oracle computes it whole, several times over
 
@@ -41,10 +41,10 @@ def verify(graph: Graph, model: object | None, wav: Path | None) -> None:
     oracle: Oracle | None = None
     fixed = None
     if model is not None:
-        from streamcnn.importers.keras import fixed_length, keras_tensors
+        from streamcnn.importers.keras_oracle import fixed_length
 
         fixed = fixed_length(model, graph)
-        oracle = lambda signal: keras_tensors(model, signal, graph)  # noqa: E731
+        oracle = keras_oracle(model, graph)
     signals = {"noise": random_signal(graph, fixed)}
     if wav is not None:
         signals[wav.name] = fitted(graph, _read(graph, wav), fixed)

@@ -35,7 +35,7 @@ def entry_point(signature: str) -> Callable[[Callable], Callable[[], Callable]]:
         def compiled() -> Callable:
             with _lock, _cache_folder(cache_directory()) as writable, warnings.catch_warnings():
                 warnings.simplefilter("ignore", NumbaWarning)
-                return numba.njit(signature, nogil=True, cache=writable)(function)
+                return numba.njit(signature, nogil=True, error_model="numpy", cache=writable)(function)
 
         return compiled
 

@@ -42,6 +42,7 @@ class NetInfo:
     expects to start after endless silence instead of with zeros in every layer. `warmup_frames`: how many input frames a
     recurrent net needs before its scores mean something. `detector`: settings of the detector that it was made for, as
     they would stand in a configuration. `time_axis`: which axis was time in the inputs of the model that it was made of.
+    `front_nodes`: how many nodes, from the first, are a front end that stands before the model's own.
     """
 
     name: str = "net"
@@ -55,6 +56,7 @@ class NetInfo:
     warmup_frames: int = 0
     detector: dict[str, object] = field(default_factory=dict)
     time_axis: int = 1
+    front_nodes: int = 0
 
     def __post_init__(self):
         """Check the values."""
@@ -130,6 +132,8 @@ class Graph:
                 raise GraphError(
                     f"node '{name}' has no frame in a clip of {self.clip.frames} frames", "give it a longer clip"
                 )
+        if not 0 <= self.info.front_nodes < len(self.nodes):
+            raise GraphError(f"front_nodes is {self.info.front_nodes}, of {len(self.nodes)} nodes in all")
         labels = self.info.labels
         if labels and len(labels) != self.output_channels:
             raise GraphError(
@@ -245,6 +249,12 @@ class Graph:
             for name in node.inputs:
                 newest[name] = max(newest.get(name, read), read)
         return newest[INPUT]
+
+    @property
+    def front_end(self) -> "Graph | None":
+        """The part that stands before the model's own layers, as a net of its own; None where there is none."""
+        count = self.info.front_nodes
+        return Graph(self.nodes[:count], self.input_shape, clip=self.clip) if count else None
 
     @property
     def output_name(self) -> str:

@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from streamcnn.errors import GraphError, NetFileError, UnsupportedLayerError
 from streamcnn.graph.clip import Clip
 from streamcnn.graph.graph import Graph, NetInfo, reached, total_period
+from streamcnn.importers.front_end import FrontEnd
+from streamcnn.importers.front_layers import framing, put_before, samples, sketched
+from streamcnn.importers.front_layers import length_class as front_length_class
 from streamcnn.importers.keras_context import NeedsClipError
 from streamcnn.importers.keras_walk import Walk, functional, input_frames
 from streamcnn.optional import keras_module
@@ -25,7 +26,6 @@ from streamcnn.quiet import quiet_libraries
 if TYPE_CHECKING:
     import keras as keras_types
 
-OUTPUT = ""  # the key of a model's whole output among its tensors
 MAX_UNPACKED_BYTES = 2**31
 STEPS_OF_A_HOP = 8  # a window's usual hop is a whole number of steps of the slowest layer that has so many in a clip
 
@@ -65,25 +65,48 @@ def import_keras(
     clip_frames: int | None = None,
     window_hop: int | None = None,
     time_axis: int | None = None,
+    front_end: FrontEnd | None = None,
 ) -> Graph:
     """Convert a model, given as a `.keras` or `.h5` file or as a live `keras.Model`.
 
     Several inputs become groups of channels of the one stream, in the model's order; several outputs stand side by side.
-    Without `info` the net is named after the model. `clip_frames`: slide a window of so many input frames over the stream,
+    Without `info` the net is named after the model. `clip_frames`: slide a window of so many frames of the stream over it,
     each answered by itself; by default only where the model needs a whole clip and says how long. `window_hop`: how many
     frames the window moves by, by default about half of it. `time_axis`: which axis of the model's inputs is time, where that
-    is not clear from their shape.
+    is not clear from their shape. `front_end`: what makes the frames that the model reads of the stream's samples.
 
     Raises UnsupportedLayerError, with layer, reason and remedy, for what does not stream exactly, GraphError where shapes
     or times do not fit, and what `load_keras` raises.
     """
     if isinstance(model, (str, os.PathLike)):
         model = load_keras(model)
-    walk = _walked(functional(model), clip_frames, time_axis)
-    return _graph(walk, replace(info or NetInfo(name=model.name), time_axis=walk.time_axis), window_hop)
+    info, model = info or NetInfo(name=model.name), functional(model)
+    if front_end is None:
+        walk = walked(model, clip_frames, time_axis)
+    else:
+        walk, clip_frames = _behind(front_end, model, clip_frames, time_axis)
+    nodes, shape, length_class = reached(walk.nodes, walk.output), walk.input_shape, 0
+    if walk.clip is None and walk.frames is not None:
+        # A model of a fixed length pads for that length; one of any length is taken to get multiples of its strides.
+        length_class = walk.frames % total_period(nodes)
+    info = replace(info, time_axis=walk.time_axis)
+    if front_end is not None:
+        length_class, own = front_length_class(front_end, length_class, total_period(nodes)), len(nodes)
+        nodes, shape = put_before(front_end, None if walk.clip is None else clip_frames, nodes, shape), (1,)
+        info = replace(info, rate=front_end.rate, front_nodes=len(nodes) - own)
+    if walk.clip is not None:
+        clip = Clip(clip_frames or walk.clip, window_hop or 1)
+        graph = Graph(nodes, shape, 0, info, clip)
+        return graph if window_hop is not None else replace(graph, clip=Clip(clip.frames, _usual_hop(graph)))
+    if window_hop is not None:
+        raise GraphError(
+            f"window_hop is {window_hop}, but the net streams by itself", "leave it out, or give clip_frames"
+        )
+    return Graph(nodes, shape, length_class, info)
 
 
-def _walked(model: object, clip_frames: int | None, time_axis: int | None) -> Walk:
+def walked(model: object, clip_frames: int | None, time_axis: int | None) -> Walk:
+    """Walk through a functional model: as one that streams, or, given or needing a clip, as a clip net."""
     if clip_frames is None:
         try:
             return Walk(model, None, time_axis)
@@ -94,19 +117,33 @@ def _walked(model: object, clip_frames: int | None, time_axis: int | None) -> Wa
     return Walk(model, clip_frames, time_axis)
 
 
-def _graph(walk: Walk, info: NetInfo, window_hop: int | None) -> Graph:
-    nodes = reached(walk.nodes, walk.output)
-    if walk.clip is not None:
-        clip = Clip(walk.clip, walk.clip if window_hop is None else window_hop)
-        graph = Graph(nodes, walk.input_shape, 0, info, clip)
-        return graph if window_hop is not None else replace(graph, clip=Clip(walk.clip, _usual_hop(graph)))
-    if window_hop is not None:
-        raise GraphError(
-            f"window_hop is {window_hop}, but the net streams by itself", "leave it out, or give clip_frames"
-        )
-    # A model of a fixed length pads for that length; one of any length is taken to get multiples of its strides.
-    length_class = 0 if walk.frames is None else walk.frames % total_period(nodes)
-    return Graph(nodes, walk.input_shape, length_class, info)
+def _behind(
+    front_end: FrontEnd, model: object, clip_frames: int | None, time_axis: int | None
+) -> tuple[Walk, int | None]:
+    """Walk through a model behind a front end; return also how many samples a clip has, None for a net that streams."""
+    wanted = input_frames(model, time_axis)
+    if clip_frames is not None:
+        given = int(framing(front_end).total(clip_frames))
+        if given != wanted and wanted is not None:
+            raise GraphError(
+                f"a clip of {clip_frames} samples makes {given} frames, but the model takes {wanted}",
+                f"use --clip-frames {samples(front_end, wanted)}",
+            )
+        if given < 1:
+            raise GraphError(
+                f"a clip of {clip_frames} samples is too short for one frame", f"use at least {samples(front_end, 1)}"
+            )
+        return Walk(model, given, time_axis), clip_frames
+    walk = walked(model, None, time_axis)
+    try:
+        if walk.clip is None:
+            sketched(front_end, None)
+            return walk, None
+    except NeedsClipError:
+        if wanted is None:
+            raise
+        walk = Walk(model, wanted, time_axis)
+    return walk, samples(front_end, walk.clip)
 
 
 def _usual_hop(graph: Graph) -> int:
@@ -115,56 +152,6 @@ def _usual_hop(graph: Graph) -> int:
     hops = [timing.hop for name, timing in graph.timings.items() if graph.lengths[name] >= STEPS_OF_A_HOP]
     step = max([1, *(int(hop) for hop in hops if hop.denominator == 1)])
     return max(step, frames // 2 // step * step)
-
-
-def keras_tensors(model: "keras_types.Model", signal: np.ndarray, graph: Graph) -> dict[str, np.ndarray]:
-    """Return what Keras computes for a whole signal (frames, values of a frame): each tensor of the model itself.
-
-    `graph`: the net that was made of the model. The keys are the names that its nodes would have; those inside nested models
-    are not among them; the model's outputs, side by side, stand under `OUTPUT`. The values are (frames, values of a frame),
-    of a clip net the frames of all windows, one window after the other.
-    """
-    model, clip = functional(model), graph.clip
-    walk = _walked(model, clip.frames if clip else None, graph.info.time_axis)
-    nodes = {node.name for node in reached(walk.nodes, walk.output)}
-    tensors = {name: tensor for name, tensor in walk.tensors.items() if name in nodes}
-    probe = keras_module().Model(model.inputs, [*tensors.values(), *model.outputs])
-    for layer in probe.layers:
-        if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
-            layer.reset_state()
-    windows = _windows(signal, clip)
-    # A MelSpectrogram takes its maximum of the whole batch: it must not come from another window.
-    batches = windows[:, None] if "MelSpectrogram" in walk.kinds else [windows]
-    answers = [probe(walk.inputs(batch), training=False) for batch in batches]
-    values = [np.concatenate([np.asarray(value) for value in parts]) for parts in zip(*answers, strict=True)]
-    arrays = [_frames(value, walk.time_of(tensor)) for value, tensor in zip(values, tensors.values(), strict=False)]
-    outputs = [
-        _frames(value, walk.time_of(tensor))
-        for value, tensor in zip(values[len(tensors) :], model.outputs, strict=True)
-    ]
-    if clip is not None:
-        outputs = [output.reshape(len(windows), -1) for output in outputs]
-    return {**dict(zip(tensors, arrays, strict=True)), OUTPUT: np.concatenate(outputs, axis=1)}
-
-
-def _windows(signal: np.ndarray, clip: Clip | None) -> np.ndarray:
-    """Return the signals that Keras is given: the one, or all windows; float32 (windows, frames, values of a frame)."""
-    starts = [0] if clip is None else range(0, len(signal) - clip.frames + 1, clip.hop)
-    length = len(signal) if clip is None else clip.frames
-    return np.stack([signal[start : start + length] for start in starts]).astype(np.float32)
-
-
-def _frames(value: np.ndarray, time: int | None) -> np.ndarray:
-    """Return a tensor of Keras (batch, ...) as (frames, values of a frame), one signal after the other."""
-    if time is None:
-        return value.reshape(len(value), -1)
-    value = np.moveaxis(value, time, 1)
-    return value.reshape(value.shape[0] * value.shape[1], -1)
-
-
-def fixed_length(model: "keras_types.Model", graph: Graph) -> int | None:
-    """Return how many frames a model's input has, None where any number will do; `graph` is the net that was made of it."""
-    return None if graph.clip is not None else input_frames(functional(model), graph.info.time_axis)
 
 
 def _refuse_bomb(path: Path) -> None:

@@ -3,21 +3,21 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.tables import ATTENTION_SCALE, BASE, CAUSAL, CHANNELS, COUNT, HEADS, LINKS, OFFSET
 
 ZERO = np.float32(0)
 
 
-@njit(nogil=True)
+@kernel
 def frame_at(links, lines, counters, row, number, frame):
     """Return where a frame of the input of that number begins in the arena."""
     line = links[row[LINKS] + number]
     return lines[line, OFFSET] + (frame - counters[line, BASE]) * lines[line, CHANNELS]
 
 
-@njit(nogil=True)
+@kernel
 def attention(weights, links, lines, counters, arena, scratch, row, done, target, frames):
     """Weigh the values by the softmax of the products of queries and keys; the scratch takes one query's scores."""
     heads, scale = row[HEADS], weights[row[ATTENTION_SCALE]]

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.graph.functions import number
 
 F32 = np.float32
@@ -25,13 +25,13 @@ LINEAR, RELU, SIGMOID, TANH = (number(name) for name in ("linear", "relu", "sigm
 SOFTMAX, LOG_SOFTMAX, SPARSEMAX = (number(name) for name in ("softmax", "log_softmax", "sparsemax"))
 
 
-@njit(nogil=True)
+@kernel
 def sigmoid(x):
     """Logistic function."""
     return ONE / (ONE + F32(math.exp(-x)))
 
 
-@njit(nogil=True)
+@kernel
 def softplus(x):
     """log(1 + exp(x)), without overflow."""
     if x > SOFTPLUS_LINEAR:
@@ -39,7 +39,7 @@ def softplus(x):
     return F32(math.log1p(F32(math.exp(x))))
 
 
-@njit(nogil=True)
+@kernel
 def clipped(x, low, high):
     """X between two bounds; a NaN passes."""
     if x < low:
@@ -49,7 +49,7 @@ def clipped(x, low, high):
     return x
 
 
-@njit(nogil=True)
+@kernel
 def relu(x, slope, limit, threshold):
     """Keras' relu with all its parameters."""
     if x > threshold:
@@ -59,7 +59,7 @@ def relu(x, slope, limit, threshold):
     return x  # NaN
 
 
-@njit(nogil=True)
+@kernel
 def exponential_unit(x, alpha):
     """X where x >= 0, else alpha * (exp(x) - 1)."""
     if x < ZERO:
@@ -67,7 +67,7 @@ def exponential_unit(x, alpha):
     return x
 
 
-@njit(nogil=True)
+@kernel
 def power(x, exponent, floor):
     """X, or the floor, if that is higher, to a power."""
     if x < floor:
@@ -77,7 +77,7 @@ def power(x, exponent, floor):
     return F32(math.pow(np.float64(x), np.float64(exponent)))
 
 
-@njit(nogil=True)
+@kernel
 def value(function, p, q, r, x):
     """Apply a function to one value; p, q, r are its parameters."""
     if function == LINEAR:
@@ -142,7 +142,7 @@ def value(function, p, q, r, x):
     return -softplus(-x)  # LOG_SIGMOID
 
 
-@njit(nogil=True)
+@kernel
 def softmax(logarithmic, arena, source, target, width):
     """Softmax, or its logarithm, of one run of values."""
     top = arena[source]
@@ -164,7 +164,7 @@ def softmax(logarithmic, arena, source, target, width):
             arena[target + k] /= total
 
 
-@njit(nogil=True)
+@kernel
 def sparsemax(arena, scratch, source, target, width):
     """Sparsemax of one run of values, as Keras computes it; see `forward.py`. The scratch holds them in falling order."""
     for k in range(width):
@@ -185,7 +185,7 @@ def sparsemax(arena, scratch, source, target, width):
         arena[target + k] = ZERO if over < ZERO else over
 
 
-@njit(nogil=True)
+@kernel
 def apply(function, weights, arguments, arena, scratch, source, target, size, width):
     """Apply a function to `size` values; softmax and its kin to each run of `width` of them."""
     p, q, r = weights[arguments], weights[arguments + 1], weights[arguments + 2]

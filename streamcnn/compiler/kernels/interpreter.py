@@ -1,8 +1,8 @@
 """The interpreter: pushes chunks of the signal through all nodes of a plan."""
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.kernels.attention import attention
 from streamcnn.compiler.kernels.functions import apply
 from streamcnn.compiler.kernels.join import concatenate, merge
@@ -76,7 +76,7 @@ PIECE = 256  # frames of a window that are computed at a time
 FAILED = -1  # a line was too short: a bug in the plan, reported instead of written over its neighbour
 
 
-@njit(nogil=True)
+@kernel
 def make_room(lines, counters, arena, line, frames):
     """Make sure that `frames` more frames fit behind the newest one; return the arena index of the first of them."""
     offset, channels = lines[line, OFFSET], lines[line, CHANNELS]
@@ -93,7 +93,7 @@ def make_room(lines, counters, arena, line, frames):
     return offset + (count - base) * channels
 
 
-@njit(nogil=True)
+@kernel
 def end_line(lines, counters, arena, line):
     """Put the zeros behind a line's last frame that its readers see there once the signal has ended."""
     start = make_room(lines, counters, arena, line, lines[line, TAIL])
@@ -104,7 +104,7 @@ def end_line(lines, counters, arena, line):
     return True
 
 
-@njit(nogil=True)
+@kernel
 def compute(row, links, lines, weights, counters, arena, scratch, wide, done, frames, available, target):
     """Compute the output frames of one node from number `done` on, and write them to the arena at `target`.
 
@@ -168,7 +168,7 @@ def compute(row, links, lines, weights, counters, arena, scratch, wide, done, fr
         apply(row[FUNCTION], weights, row[ARGUMENTS], arena, scratch, target, target, frames * c_out, row[WIDTH])
 
 
-@njit(nogil=True)
+@kernel
 def run_node(row, links, lines, weights, counters, arena, scratch, wide, ending):
     """Compute every output frame of one node that its inputs suffice for, or, at the end, all that there are."""
     line, out = row[LINE_IN], row[LINE_OUT]
@@ -193,7 +193,7 @@ def run_node(row, links, lines, weights, counters, arena, scratch, wide, ending)
     return True
 
 
-@njit(nogil=True)
+@kernel
 def run_window(steps, rows, links, lines, weights, counters, arena, scratch, wide, window):
     """Make the lines of one window of a clip net: take what it shares with the stream, and compute the rest."""
     for k in range(steps.shape[0]):
@@ -219,7 +219,7 @@ def run_window(steps, rows, links, lines, weights, counters, arena, scratch, wid
             target += frames * width
 
 
-@njit(nogil=True)
+@kernel
 def run_nodes(nodes, links, lines, weights, counters, arena, scratch, wide, ending, out, written):
     """Run all nodes, copy the output frames that became known to `out` from `written` on; return how many are there."""
     last = lines.shape[0] - 1
@@ -239,7 +239,7 @@ def run_nodes(nodes, links, lines, weights, counters, arena, scratch, wide, endi
     return written + fresh
 
 
-@njit(nogil=True)
+@kernel
 def run_windows(steps, rows, links, lines, weights, counters, arena, scratch, wide, length, hop, out, written):
     """Make every window of a clip net whose last frame has come; return how many outputs there are."""
     last = lines.shape[0] - 1

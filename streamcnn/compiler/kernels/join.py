@@ -1,8 +1,8 @@
 """Layers that read several lines. `sources`: links to them; each line's frame `done` is the first to be read."""
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.tables import (
     ADD,
     AVERAGE,
@@ -19,7 +19,7 @@ from streamcnn.compiler.tables import (
 )  # fmt: skip
 
 
-@njit(nogil=True)
+@kernel
 def merge(links, lines, counters, arena, row, done, target, frames):
     """Combine the values of several lines."""
     size = frames * row[C_OUT]
@@ -50,7 +50,7 @@ def merge(links, lines, counters, arena, row, done, target, frames):
             arena[target + i] /= np.float32(row[INPUTS])
 
 
-@njit(nogil=True)
+@kernel
 def concatenate(links, lines, counters, arena, row, done, target, frames):
     """Put the frames of several lines side by side."""
     offset = 0

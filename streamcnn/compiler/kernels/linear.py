@@ -3,8 +3,8 @@
 """
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.tables import (
     BIAS,
     C_IN,
@@ -21,7 +21,7 @@ FEW_CHANNELS = 8  # up to here, frames as lanes beat channels as lanes (measured
 ZERO = np.float32(0)
 
 
-@njit(nogil=True)
+@kernel
 def start_from_bias(weights, bias, arena, target, channels, frames):
     """Set output frames to the bias, or to zero."""
     for t in range(frames):
@@ -29,7 +29,7 @@ def start_from_bias(weights, bias, arena, target, channels, frames):
             arena[target + t * channels + o] = weights[bias + o] if bias >= 0 else ZERO
 
 
-@njit(nogil=True)
+@kernel
 def conv_frames_as_lanes(weights, arena, scratch, row, source, c_in, step, target, c_out, frames):
     """Convolve with few output channels: for each of them, one tap over all frames after the other."""
     start_from_bias(weights, row[BIAS], arena, target, c_out, frames)
@@ -52,7 +52,7 @@ def conv_frames_as_lanes(weights, arena, scratch, row, source, c_in, step, targe
                 arena[target + t * c_out + o] += scratch[t]
 
 
-@njit(nogil=True)
+@kernel
 def conv_channels_as_lanes(weights, arena, scratch, row, source, c_in, step, target, c_out, frames):
     """Convolve with many output channels: for each frame, all channels at once."""
     start_from_bias(weights, row[BIAS], arena, target, c_out, frames)
@@ -71,7 +71,7 @@ def conv_channels_as_lanes(weights, arena, scratch, row, source, c_in, step, tar
                 arena[y + o] += scratch[o]
 
 
-@njit(nogil=True)
+@kernel
 def conv_grouped(weights, arena, row, source, step, target, frames):
     """Convolve in groups: each group of output channels sees its own input channels."""
     c_in, c_out = row[C_IN], row[C_OUT]
@@ -94,7 +94,7 @@ def conv_grouped(weights, arena, row, source, step, target, frames):
                 arena[y + o] += chain
 
 
-@njit(nogil=True)
+@kernel
 def conv_transpose(weights, arena, scratch, row, zero, done, target, frames):
     """Convolve transposed: each output frame gathers the taps that fall on it, from the oldest input frame on.
 

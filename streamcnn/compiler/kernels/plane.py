@@ -1,8 +1,8 @@
 """Layers on planes: a frame is (bands, channels), channels last. Windows are clipped at the edges of the bands."""
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.tables import (
     BAND_DILATION,
     BAND_LEFT,
@@ -26,7 +26,7 @@ from streamcnn.compiler.tables import (
 ZERO = np.float32(0)
 
 
-@njit(nogil=True)
+@kernel
 def conv_2d(weights, arena, scratch, row, source, target, frames):
     """Convolve along time and bands; one chain over the inputs for each tap, which are then added."""
     bands, taps, groups = row[BANDS_IN], row[BAND_TAPS], row[GROUPS]
@@ -63,7 +63,7 @@ def conv_2d(weights, arena, scratch, row, source, target, frames):
                     arena[y + o] += scratch[o]
 
 
-@njit(nogil=True)
+@kernel
 def pooling_2d(arena, wide, row, zero, done, end, target, frames):
     """Take the maximum or mean of what lies in the window, in the bands and in the frames [0, end).
 

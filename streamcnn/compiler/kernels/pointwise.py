@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.kernels.functions import sigmoid
 from streamcnn.compiler.tables import (
     BY,
@@ -24,7 +24,7 @@ from streamcnn.compiler.tables import (
 ZERO = np.float32(0)
 
 
-@njit(nogil=True)
+@kernel
 def glu(arena, row, source, target, frames):
     """Multiply the first half of each frame with the sigmoid of the second."""
     half = row[C_OUT]
@@ -34,7 +34,7 @@ def glu(arena, row, source, target, frames):
             arena[target + t * half + c] = arena[source + 2 * t * half + c] * sigmoid(gate)
 
 
-@njit(nogil=True)
+@kernel
 def prelu(weights, arena, row, source, target, frames):
     """Scale what is negative."""
     channels = row[C_OUT]
@@ -44,7 +44,7 @@ def prelu(weights, arena, row, source, target, frames):
             arena[target + t * channels + c] = x * weights[row[SCALE] + c] if x < ZERO else x
 
 
-@njit(nogil=True)
+@kernel
 def affine(weights, arena, row, source, target, frames):
     """Subtract, scale and shift."""
     channels = row[C_OUT]
@@ -56,7 +56,7 @@ def affine(weights, arena, row, source, target, frames):
             arena[target + t * channels + c] = x * weights[row[SCALE] + c] + weights[row[SHIFT] + c]
 
 
-@njit(nogil=True)
+@kernel
 def normalize(weights, arena, row, source, target, size):
     """Normalize each run of WIDTH values. Sums are float64: a run may be a whole clip."""
     width, by, epsilon = row[WIDTH], row[BY], np.float64(weights[row[EPSILON]])
@@ -86,7 +86,7 @@ def normalize(weights, arena, row, source, target, size):
             arena[target + start + k] = y
 
 
-@njit(nogil=True)
+@kernel
 def select(links, arena, row, source, target, frames):
     """Pick values by their places."""
     for t in range(frames):

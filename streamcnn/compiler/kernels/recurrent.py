@@ -5,8 +5,8 @@ gates' values.
 """
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.kernels.functions import value
 from streamcnn.compiler.tables import (
     ARGUMENTS,
@@ -29,7 +29,7 @@ from streamcnn.compiler.tables import (
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
-@njit(nogil=True)
+@kernel
 def product(weights, kernel, stride, bias, arena, source, inputs, scratch, target, outputs):
     """Multiply `inputs` values with a matrix whose rows are `stride` apart, and add a bias."""
     for o in range(outputs):
@@ -43,21 +43,21 @@ def product(weights, kernel, stride, bias, arena, source, inputs, scratch, targe
             scratch[target + o] += weights[bias + o]
 
 
-@njit(nogil=True)
+@kernel
 def act(weights, row, x):
     """Apply the layer's activation."""
     a = row[ARGUMENTS]
     return value(row[FUNCTION], weights[a], weights[a + 1], weights[a + 2], x)
 
 
-@njit(nogil=True)
+@kernel
 def gate(weights, row, x):
     """Apply the gates' activation."""
     a = row[GATE_ARGUMENTS]
     return value(row[GATE], weights[a], weights[a + 1], weights[a + 2], x)
 
 
-@njit(nogil=True)
+@kernel
 def recurrent(weights, arena, scratch, row, source, target, frames):
     """Run a recurrent layer over frames."""
     units, op = row[C_OUT], row[OP]
@@ -82,7 +82,7 @@ def recurrent(weights, arena, scratch, row, source, target, frames):
             arena[target + t * units + k] = arena[h + k]
 
 
-@njit(nogil=True)
+@kernel
 def lstm(weights, arena, scratch, row, u, h, own, rec):
     """Move an LSTM's state by one frame."""
     for k in range(u):
@@ -95,7 +95,7 @@ def lstm(weights, arena, scratch, row, u, h, own, rec):
         arena[h + k] = o * act(weights, row, c)
 
 
-@njit(nogil=True)
+@kernel
 def gru_after(weights, arena, scratch, row, u, h, own, rec):
     """Move a GRU's state by one frame; the reset gate works on the product with the state."""
     for k in range(u):
@@ -105,7 +105,7 @@ def gru_after(weights, arena, scratch, row, u, h, own, rec):
         arena[h + k] = z * arena[h + k] + (ONE - z) * candidate
 
 
-@njit(nogil=True)
+@kernel
 def gru_before(weights, arena, scratch, row, u, h, own, rec, spare):
     """Move a GRU's state by one frame; the reset gate works on the state before the product.
 

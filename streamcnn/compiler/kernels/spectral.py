@@ -14,8 +14,8 @@ All of it is float64: what a logarithm makes of a nearly silent bin next to a lo
 import math
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.tables import (
     ANGLE,
     C_IN,
@@ -38,7 +38,7 @@ from streamcnn.compiler.tables import (
 ZERO = np.float32(0)
 
 
-@njit(nogil=True)
+@kernel
 def folded(at, frames):
     """Return which frame of a signal of so many stands mirrored at a place outside of it."""
     period = max(1, 2 * (frames - 1))
@@ -46,7 +46,7 @@ def folded(at, frames):
     return at if at < frames else period - at
 
 
-@njit(nogil=True)
+@kernel
 def transform(links, factors, wide, roots, size, x, y):
     """Transform `size` complex values at x; return where the result is, x or y. `roots`: of exp(-2*pi*1j*k/size)."""
     n, stride = size, 1
@@ -101,7 +101,7 @@ def transform(links, factors, wide, roots, size, x, y):
     return x
 
 
-@njit(nogil=True)
+@kernel
 def spectrum(weights, links, arena, wide, row, zero, done, available, target, frames):
     """Transform frames of each channel; `zero`: where input frame 0 would begin in the arena."""
     channels, span, fft, result = row[C_IN], row[SPAN], row[FFT], row[RESULT]
@@ -141,7 +141,7 @@ def spectrum(weights, links, arena, wide, row, zero, done, available, target, fr
                     arena[y + k] = np.float32(power if result == POWER else math.sqrt(power))
 
 
-@njit(nogil=True)
+@kernel
 def polar(arena, row, source, target, size):
     """Make powers or angles of runs of real parts and as many imaginary ones."""
     width = row[PAIRS]
@@ -154,7 +154,7 @@ def polar(arena, row, source, target, size):
                 arena[target + start + k] = re * re + im * im
 
 
-@njit(nogil=True)
+@kernel
 def preemphasis(weights, arena, row, zero, done, available, target, frames):
     """Subtract a part of the sample before."""
     channels, numbers = row[C_IN], row[COEFFICIENTS]

@@ -1,12 +1,12 @@
 """Layers that only move along time."""
 
 import numpy as np
-from numba import njit
 
+from streamcnn.compiler.kernel import kernel
 from streamcnn.compiler.tables import C_IN, C_OUT, DOWN, MEAN, OLDEST, POOL, UP
 
 
-@njit(nogil=True)
+@kernel
 def pooling(arena, wide, row, zero, done, end, target, frames):
     """Take the maximum or mean of the frames of each window that lie in [0, end).
 
@@ -37,7 +37,7 @@ def pooling(arena, wide, row, zero, done, end, target, frames):
                     arena[y + c] = arena[x + c]
 
 
-@njit(nogil=True)
+@kernel
 def copy(arena, row, zero, done, target, frames):
     """Copy frames, or parts of them: padding, cropping, repeating, stacking and unstacking.
 
