@@ -1,7 +1,9 @@
 """Clip nets: a window slides over the stream, and each of its answers is what the model gives for the same samples."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from streamcnn.compiler.windows import needed_spans, shared_parts, work
+from streamcnn.compiler.windows import macs_per_window, needed_spans, shared_parts
 from streamcnn.config import Duration, Peak
 from streamcnn.engine import Engine
 from streamcnn.errors import GraphError, UnsupportedLayerError
@@ -20,6 +22,7 @@ from streamcnn.graph.graph import INPUT, Graph, NetInfo
 from streamcnn.importers.keras import import_keras
 from streamcnn.listener import Listener
 from streamcnn.pipeline import Pipeline
+from tests.conftest import inside
 from tests.contract import check_streaming_contract
 from tests.graphs import graphs, signal
 from tests.test_layers import chain, check_model
@@ -164,7 +167,23 @@ def test_overlapping_windows_share_what_no_padding_touches():
     assert computed[second.name] == [(0, 2), (498, 500)]
     assert taken[second.name] == [(2, 498)]
     assert taken[INPUT] == [(0, 4), (996, 1000)]  # as far as the edges ask for
-    assert work(graph) < 0.12 * work(graph, share=False)
+    assert macs_per_window(graph) < 0.12 * macs_per_window(graph, share=False)
+
+
+def test_inspect_tells_what_a_window_costs(tmp_path: Path):
+    """`inspect` shows the window, what sharing saves, and how many of a layer's frames each window computes."""
+    model = chain(K.Conv1D(4, 3), K.GlobalAveragePooling1D(), K.Dense(2), shape=(400, 1))
+    graph = import_keras(model, window_hop=40).with_info(rate=8000)
+    graph.save(tmp_path / "n.safetensors")
+    facts = json.loads(inside("inspect", tmp_path / "n.safetensors", "--json").stdout)
+    window, conv = facts["window"], facts["layers"][0]
+    assert (window["frames"], window["hop"], conv["frames"], conv["computed"]) == (400, 40, 398, 40)
+    assert conv["macs_per_second"] == 40 * 12 * 8000 / 40
+    assert window["macs"] < 0.2 * window["macs_unshared"]
+    assert window["time_saved"] < 1
+    shown = inside("inspect", tmp_path / "n.safetensors").stdout
+    assert "a window of 400 samples (50 ms) that moves by 40 samples (5 ms)" in shown
+    assert "40 of 398" in shown
 
 
 def test_a_hop_that_strides_do_not_divide_shares_only_what_comes_before():

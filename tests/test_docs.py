@@ -5,6 +5,11 @@ import re
 from pathlib import Path
 
 import keras
+import msgspec
+
+from streamcnn import documents
+from streamcnn.importers.front_end import FrontEnd, Step
+from streamcnn.importers.front_layers import sketched
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,6 +38,28 @@ def test_every_layer_has_one_status():
 
     names = [*CLIP_ONLY, *JOINS, *PLANE, *RECORDS, *REFUSED, *VANISHING, *_generator().WALKED]
     assert len(names) == len(set(names))
+
+
+def test_every_step_of_a_front_end_is_described():
+    """docs/front-ends.md lists each step with all its arguments and their defaults, and its examples are valid."""
+    text = (ROOT / "docs" / "front-ends.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.*?)` \|", text, re.M)
+    words = {"None": "null", "True": "true", "False": "false"}
+    described = {}
+    for field in msgspec.structs.fields(Step):
+        settings = field.type.__args__[0]
+        arguments = [
+            argument.name
+            if argument.required
+            else f"{argument.name}: {words.get(str(argument.default), argument.default)}"
+            for argument in msgspec.structs.fields(settings)
+        ]
+        described[field.encode_name] = ", ".join(arguments)
+    assert dict(rows) == described
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    assert examples
+    for example in examples:
+        sketched(documents.parse(example, Path("example.yaml"), FrontEnd, ""), None)
 
 
 def test_the_readme_names_real_commands_and_files():

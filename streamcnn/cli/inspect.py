@@ -11,12 +11,13 @@ from rich.table import Table
 
 from streamcnn.cli.options import announce_compilation
 from streamcnn.cli.screen import wide_console
+from streamcnn.compiler.windows import computed_frames, macs_per_window
 from streamcnn.engine import Engine
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph
 
 MEASURED_S = 0.2
-MEASURED_BLOCK = 1024  # frames
+MEASURED_BLOCK = 1024  # frames, at least
 
 
 @click.command("inspect", short_help="Show a net's layers and timing.")
@@ -28,7 +29,8 @@ def command(net: str, as_json: bool, plot: Path | None) -> None:
 
     hop: input frames from one output frame to the next; first: where output frame 0 stands; delay: how many input
     frames later it becomes known; receptive field: how many input frames it can see; look-ahead: what a 'same' padding costs in
-    latency.
+    latency. Of a clip net these are of one window, and 'computed' says how many frames of a layer each window costs, out of
+    those that it has: the others are shared with the windows before it.
     """
     graph = store.load(net)
     announce_compilation()
@@ -44,19 +46,25 @@ def command(net: str, as_json: bool, plot: Path | None) -> None:
         click.echo(f"drew {plot}", err=True)
 
 
+def _span(frames: int, rate: int | None) -> str:
+    return f"{frames} samples" if rate is None else f"{frames} samples ({frames / rate * 1e3:.4g} ms)"
+
+
 def receptive_field(frames: int | None, rate: int | None = None) -> str:
     """Return a receptive field for people."""
     if frames is None:
         return "all that came before"
-    return f"{frames} samples" if rate is None else f"{frames} ({frames / rate * 1e3:.3g} ms)"
+    return f"{frames} samples" if rate is None else f"{frames} ({frames / rate * 1e3:.4g} ms)"
 
 
 def _facts(graph: Graph) -> dict:
     rate, rows = graph.info.rate, []
+    computed = {} if graph.clip is None else computed_frames(graph)
     for node in graph.nodes:
         timing, shapes = graph.timings[node.name], [graph.shapes[name] for name in node.inputs]
         waited = max(graph.timings[name].first + graph.timings[name].delay for name in node.inputs)
         macs = node.layer.macs(*shapes)
+        frames_per_input = 1 / timing.hop if graph.clip is None else computed[node.name] / graph.clip.hop
         rows.append(
             {
                 "name": node.name,
@@ -70,7 +78,8 @@ def _facts(graph: Graph) -> dict:
                 "receptive_field": timing.receptive_field,
                 "parameters": node.layer.parameters,
                 "macs_per_frame": macs,
-                "macs_per_second": float(macs * rate / timing.hop) if rate else None,
+                "macs_per_second": float(macs * rate * frames_per_input) if rate else None,
+                **({} if graph.clip is None else {"frames": graph.lengths[node.name], "computed": computed[node.name]}),
                 # What looking ahead costs here: how much later its frames are known than those that it reads.
                 "look_ahead": float(timing.first + timing.delay - waited)
                 if node.layer.options.get("padding") == "same"
@@ -78,6 +87,7 @@ def _facts(graph: Graph) -> dict:
             }
         )
     info = graph.info
+    costs = _seconds_per_frame(graph)
     return {
         "net": store.identity(graph),
         "rate": rate,
@@ -96,25 +106,40 @@ def _facts(graph: Graph) -> dict:
         "period": graph.period,
         "parameters": sum(row["parameters"] for row in rows),
         "macs_per_second": sum(row["macs_per_second"] for row in rows) if rate else None,
-        "share_of_a_core": _share_of_a_core(graph),
+        "share_of_a_core": costs[0] * rate if rate else None,
+        **({} if graph.clip is None else {"window": _window(graph, *costs)}),
         "layers": rows,
     }
 
 
-def _share_of_a_core(graph: Graph) -> float | None:
-    """Measure, for a moment, how much of this core the net takes at its rate; None without a rate."""
-    if graph.info.rate is None:
-        return None
-    engine = Engine(graph)
-    block = np.random.default_rng(0).normal(size=(MEASURED_BLOCK, graph.input_channels)).astype(np.float32)
-    out = np.empty((engine.max_output_frames(len(block)), graph.output_channels), np.float32)
-    engine.process_into(block, out)
-    took, began = [], time.perf_counter()
-    while time.perf_counter() - began < MEASURED_S or len(took) < 3:
-        start = time.perf_counter()
-        engine.process_into(block, out)
-        took.append(time.perf_counter() - start)
-    return float(np.median(took)) * graph.info.rate / MEASURED_BLOCK
+def _window(graph: Graph, shared_s: float, alone_s: float) -> dict:
+    """Return what there is to know of a clip net's window: its length and hop, and what sharing work saves, as measured."""
+    return {
+        "frames": graph.clip.frames,
+        "hop": graph.clip.hop,
+        "macs": macs_per_window(graph),
+        "macs_unshared": macs_per_window(graph, share=False),
+        "time_saved": 1 - shared_s / alone_s,
+    }
+
+
+def _seconds_per_frame(graph: Graph) -> list[float]:
+    """Measure, for a moment, what an input frame costs here; of a clip net also what it would if windows shared nothing."""
+    engines = [Engine(graph)] if graph.clip is None else [Engine(graph, share=share) for share in (True, False)]
+    size = MEASURED_BLOCK if graph.clip is None else graph.clip.hop * -(-MEASURED_BLOCK // graph.clip.hop)
+    block = np.random.default_rng(0).normal(size=(size, graph.input_channels)).astype(np.float32)
+    out = np.empty((engines[0].max_output_frames(size), graph.output_channels), np.float32)
+    for engine in engines:
+        for _ in range(0, 1 if graph.clip is None else graph.clip.frames, size):
+            engine.process_into(block, out)
+    took: list[list[float]] = [[] for _ in engines]
+    began = time.perf_counter()
+    while time.perf_counter() - began < MEASURED_S * len(engines) or len(took[0]) < 3:
+        for engine, times in zip(engines, took, strict=True):
+            start = time.perf_counter()
+            engine.process_into(block, out)
+            times.append(time.perf_counter() - start)
+    return [float(np.median(times)) / size for times in took]
 
 
 def _print(facts: dict) -> None:
@@ -126,12 +151,24 @@ def _print(facts: dict) -> None:
         f"input scale {facts['input_scale']:g}, target lag {facts['target_lag']}{share}",
         markup=False,
     )
-    if facts["period"] > 1 and any(row["options"].get("padding") == "same" for row in facts["layers"]):
+    window = facts.get("window")
+    if (
+        window is None
+        and facts["period"] > 1
+        and any(row["options"].get("padding") == "same" for row in facts["layers"])
+    ):
         console.print(
             f"exact to the last frame for signals of N frames with N mod {facts['period']} = {facts['length_class']}"
         )
+    if window is not None:
+        length, hop = (_span(window[name], rate) for name in ("frames", "hop"))
+        console.print(
+            f"a window of {length} that moves by {hop}: what windows share saves "
+            f"{1 - window['macs'] / max(1, window['macs_unshared']):.1%} of their multiplications, "
+            f"and {window['time_saved']:.1%} of the time measured here"
+        )
     table = Table(box=None)
-    headings = (
+    headings = [
         "layer",
         "kind",
         "frame",
@@ -142,7 +179,8 @@ def _print(facts: dict) -> None:
         "parameters",
         "MAC/s",
         "look-ahead",
-    )
+    ]
+    headings += [] if window is None else ["computed"]
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("layer", "kind") else "right")
     for row in facts["layers"]:
@@ -158,5 +196,6 @@ def _print(facts: dict) -> None:
             f"{row['parameters']:,}",
             "-" if row["macs_per_second"] is None else f"{row['macs_per_second']:,.0f}",
             "" if not ahead else f"{ahead:g}" if rate is None else f"{ahead:g} ({ahead / rate * 1e3:.3g} ms)",
+            *([] if window is None else [f"{row['computed']} of {row['frames']}"]),
         )
     console.print(table)

@@ -115,16 +115,24 @@ def plan_windows(graph: Graph, chunk: int, *, share: bool) -> Plan:
     )
 
 
-def work(graph: Graph, *, share: bool = True) -> float:
-    """Return the multiplications that a clip net takes for each input frame."""
+def computed_frames(graph: Graph, *, share: bool = True) -> dict[str, int]:
+    """Return how many frames of each node are computed for each window, those on the stream included."""
     parts = shared_parts(graph, share=share)
     taken, computed = needed_spans(graph, parts)
-    streamed, macs = _streamed(graph, parts, taken), 0
-    for node in graph.nodes:
-        frames = sum(end - first for first, end in computed[node.name])
-        frames += parts[node.name].shift if node.name in streamed else 0
-        macs += frames * node.layer.macs(*(graph.shapes[name] for name in node.inputs))
-    return macs / graph.clip.hop
+    streamed = _streamed(graph, parts, taken)
+    return {
+        node.name: sum(end - first for first, end in computed[node.name])
+        + (parts[node.name].shift if node.name in streamed else 0)
+        for node in graph.nodes
+    }
+
+
+def macs_per_window(graph: Graph, *, share: bool = True) -> int:
+    """Return how many multiplications a clip net takes for each window."""
+    frames = computed_frames(graph, share=share)
+    return sum(
+        frames[node.name] * node.layer.macs(*(graph.shapes[name] for name in node.inputs)) for node in graph.nodes
+    )
 
 
 def _merged(spans: list[Span]) -> list[Span]:
