@@ -144,7 +144,7 @@ class Builder:
         """Convolve and pool channels as bands and channels."""
         draw, c = self.draw, self.channels
         bands = draw(st.sampled_from([b for b in (c, 1, 2, 3, 5) if c % b == 0]))
-        self.add(L.Select(indices=tuple(range(c)), shape=(bands, c // bands)))
+        self.add(L.Reshape(shape=(bands, c // bands)))
         inputs, stride, padding = c // bands, self.stride(), draw(st.sampled_from(["valid", "same"]))
         groups = draw(st.sampled_from([1, inputs]))
         filters = groups * draw(st.sampled_from([1, 2, 9]))
@@ -175,7 +175,7 @@ class Builder:
             self.add(pool)
             bands = pool.windows(bands)[0]
         self.channels = bands * filters
-        self.add(L.Select(indices=tuple(range(self.channels)), shape=(self.channels,)))
+        self.add(L.Reshape(shape=(self.channels,)))
 
     def spectrum(self) -> None:
         """Transform frames, and bring their bins to scale."""
@@ -191,7 +191,7 @@ class Builder:
         self.add(layer)
         shape = layer.output_shape((self.channels,))
         self.hop, self.channels = self.hop * layer.hop, size(shape)
-        self.add(L.Select(indices=tuple(range(self.channels)), shape=(self.channels,)))
+        self.add(L.Reshape(shape=(self.channels,)))
         if layer.by != "complex":
             scaled = ("log", (0.1, 2.0, 1.0)), ("power", (0.5, 0.01)), ("power", (1.7, 0.0))
             self.add(L.Activation(**dict(zip(("activation", "settings"), draw(st.sampled_from(scaled)), strict=True))))
@@ -328,7 +328,7 @@ def _applied(K: object, layer: L.Layer, inputs: list) -> object:
             )
         case L.Normalize():
             made = K.UnitNormalization()
-        case L.Select() if layer.indices == tuple(range(size(inputs[0].shape[2:]))):
+        case L.Reshape():
             return K.Reshape((-1, *layer.shape))(x)
         case L.Conv2D():
             made = K.Conv2D(

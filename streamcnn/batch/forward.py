@@ -153,8 +153,8 @@ def _layer(ops: object, activations: object, layer: L.Layer, shape: Shape, x: ob
             return ops.average_pool(x, layer.pool, layer.stride, "valid", "channels_last")
         case L.Repeat():
             return ops.repeat(x, layer.times, axis=1)
-        case L.ZeroPadding1D() | L.Cropping1D():
-            return x  # the frames get other numbers
+        case L.ZeroPadding1D() | L.Cropping1D() | L.Reshape():
+            return x  # the frames get other numbers, or another shape
         case L.Stack():
             return ops.reshape(x, (-1, frames // layer.frames, layer.frames * x.shape[2]))
         case L.Unstack():

@@ -87,7 +87,7 @@ def operation(
         case L.Pooling1D():
             row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING, layer.pool, layer.by == "average"
             needs = Needs(wide=size(output))
-        case L.Repeat() | L.ZeroPadding1D() | L.Cropping1D() | L.Stack() | L.Unstack():
+        case L.Repeat() | L.ZeroPadding1D() | L.Cropping1D() | L.Stack() | L.Unstack() | L.Reshape():
             row[T.OP] = T.COPY
         case L.Conv2D():
             row[T.OP], row[T.TAPS], row[T.DILATION], row[T.GROUPS] = (

@@ -5,7 +5,7 @@ from streamcnn.graph.join import Concatenate, Merge
 from streamcnn.graph.layer import Layer, Shape
 from streamcnn.graph.linear import Conv1D, Conv1DTranspose, Dense
 from streamcnn.graph.plane import Conv2D, Pooling2D
-from streamcnn.graph.pointwise import GLU, Activation, Affine, Normalize, PReLU, Select
+from streamcnn.graph.pointwise import GLU, Activation, Affine, Normalize, PReLU, Reshape, Select
 from streamcnn.graph.recurrent import GRU, LSTM, SimpleRNN
 from streamcnn.graph.spectral import Polar, Preemphasis, Spectrum
 from streamcnn.graph.window import Cropping1D, Pooling1D, Repeat, Stack, Unstack, ZeroPadding1D
@@ -32,6 +32,7 @@ __all__ = [
     "Pooling2D",
     "Preemphasis",
     "Repeat",
+    "Reshape",
     "Select",
     "Shape",
     "SimpleRNN",
@@ -62,6 +63,7 @@ _RECORDS = (
     Pooling2D,
     Preemphasis,
     Repeat,
+    Reshape,
     Select,
     SimpleRNN,
     Spectrum,

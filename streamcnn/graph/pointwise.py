@@ -127,8 +127,26 @@ class Normalize(Layer):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Reshape(Layer):
+    """The same values in the same order, as frames of another shape."""
+
+    kind: ClassVar[str] = "Reshape"
+    shape: Shape
+
+    def __post_init__(self):
+        """Check the shape."""
+        self._check_frame_shape()
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return `shape`; raises GraphError where it has another number of values."""
+        if size(shapes[0]) != size(self.shape):
+            raise GraphError(f"Reshape: frames of the shape {shapes[0]} cannot have the shape {self.shape}")
+        return self.shape
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Select(Layer):
-    """Picks values of each frame by their places in it: slices of channels, permutations, repetitions, padding.
+    """Picks values of each frame by their places in it: slices of channels, permutations, repetitions, zeros.
 
     `indices`: for each value of an output frame its place in the flattened input frame, -1 for a zero. `shape`: of an
     output frame.

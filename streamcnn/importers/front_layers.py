@@ -79,8 +79,7 @@ def put_before(front: FrontEnd, clip_frames: int | None, nodes: tuple[Node, ...]
             "give it the number of bands that the model was trained with",
         )
     if made != shape or not sketch.nodes:
-        identity = L.Select(indices=tuple(range(size(shape))), shape=shape)
-        place = replace(place, node=sketch.add(PREFIX + "shape", identity, place.node))
+        place = replace(place, node=sketch.add(PREFIX + "shape", L.Reshape(shape=shape), place.node))
     behind = [replace(n, inputs=tuple(place.node if i == INPUT else i for i in n.inputs)) for n in nodes]
     return (*sketch.nodes.values(), *behind)
 

@@ -165,7 +165,7 @@ def _global_pooling_within(by: str) -> Callable[[object, Context], Chain]:
         bands, channels = context.shape
         pooled = L.Pooling2D(by=by, pool=1, stride=1, band_pool=bands, band_stride=bands)
         shape = (1, channels) if layer.keepdims else (channels,)
-        return [("/pooled", pooled), ("", L.Select(indices=tuple(range(channels)), shape=shape))]
+        return [("/pooled", pooled), ("", L.Reshape(shape=shape))]
 
     return make
 

@@ -341,7 +341,7 @@ def _reframed(before: Shape, after: Shape) -> L.Layer:
     """Return the record that gives frames another shape, in the order of their values."""
     if size(before) != size(after):
         raise GraphError(f"frames of the shape {before} cannot have the shape {after}")
-    return L.Select(indices=tuple(range(size(before))), shape=after)
+    return L.Reshape(shape=after)
 
 
 def _resolved(target: Shape, values: int) -> Shape:

@@ -100,7 +100,7 @@ def _check_arguments(name: str, use: object, kind: str) -> bool:
 
 
 def _flat(shape: Shape) -> L.Layer:
-    return L.Select(indices=tuple(range(size(shape))), shape=(size(shape),))
+    return L.Reshape(shape=(size(shape),))
 
 
 class Walk:
@@ -341,9 +341,7 @@ class Walk:
                 made = Place(place.node, k + 1, len(target))
                 if frame in (shape, ()):
                     return made
-                return replace(
-                    made, node=sketch.add(name, L.Select(indices=tuple(range(size(frame))), shape=frame), made.node)
-                )
+                return replace(made, node=sketch.add(name, L.Reshape(shape=frame), made.node))
         return None
 
     def _join(self, operation: object, kind: str, name: str, places: list[Place]) -> Place:

@@ -106,8 +106,7 @@ class Sketch:
             raise GraphError(f"layer '{name}': {dims} cannot be reshaped to {shape}")
         if shape == dims:
             return place
-        select = L.Select(indices=tuple(range(size(shape))), shape=shape)
-        return Place(self.add(f"{name}/reshaped", select, place.node), None, len(shape))
+        return Place(self.add(f"{name}/reshaped", L.Reshape(shape=shape), place.node), None, len(shape))
 
     def frames(self, place: Place, name: str, axis: int = 1) -> Place:
         """Return a tensor so that its frames follow an axis of the model's.

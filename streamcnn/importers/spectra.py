@@ -58,7 +58,7 @@ def peak(sketch: Sketch, name: str, place: Place) -> str:
     values = size(shape)
     chain: list[tuple[str, L.Layer]] = [
         ("/peak/frames", L.Pooling1D(by="max", pool=frames, stride=frames)),
-        ("/peak/values", L.Select(indices=tuple(range(values)), shape=(values, 1))),
+        ("/peak/values", L.Reshape(shape=(values, 1))),
         ("/peak", L.Pooling2D(by="max", pool=1, stride=1, band_pool=values, band_stride=values)),
         ("/peak/again", L.Repeat(times=frames)),
         ("/peak/spread", L.Select(indices=(0,) * values, shape=shape)),

@@ -39,7 +39,7 @@ def pooling(arena, wide, row, zero, done, end, target, frames):
 
 @kernel
 def copy(arena, row, zero, done, target, frames):
-    """Copy frames, or parts of them: padding, cropping, repeating, stacking and unstacking.
+    """Copy frames, or parts of them: padding, cropping, repeating, stacking, unstacking and reshaping.
 
     Output frame i takes C_OUT values from where its window begins: several input frames (Stack), one of them, or, where
     one becomes several, its part of it (Unstack) or all of it again (Repeat).
