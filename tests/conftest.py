@@ -19,6 +19,9 @@ from streamcnn.cli import cli as command_line
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# A shell's background job ignores interrupts, and so would all that it starts; the tests send some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).parents[1]
 REQUIRE_ALL = os.environ.get("STREAMCNN_REQUIRE_ALL") == "1"
 DEADLINE_S = 60.0
