@@ -4,6 +4,7 @@ import numpy as np
 
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.kernels import interpreter
+from streamcnn.compiler.kernels.tiles import LANES
 from streamcnn.compiler.plan import CHUNK, plan
 from streamcnn.compiler.tables import COUNT
 from streamcnn.compiler.windows import plan_windows
@@ -50,7 +51,7 @@ class Engine:
         self._plan = plan(graph, chunk) if graph.clip is None else plan_windows(graph, chunk, share=share)
         self._scale = np.float32(scale)
         self._process = _process()
-        self._arena = np.zeros(self._plan.arena_size, np.float32)
+        self._arena = np.zeros(self._plan.arena_size + LANES, np.float32)  # a vector may be read beyond the last value
         self._scratch = np.zeros(self._plan.scratch_size, np.float32)
         self._wide = np.concatenate([self._plan.constants, np.zeros(self._plan.wide_size)])
         self._counters = self._plan.counters.copy()

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from streamcnn.compiler import tables as T
+from streamcnn.compiler.kernels.linear import FEW_CHANNELS
+from streamcnn.compiler.kernels.tiles import packed
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import MAX_PARAMETERS, defaults, number
 from streamcnn.graph.layer import Shape, size
@@ -61,11 +63,12 @@ def operation(
     match layer:
         case L.Conv1D():
             row[T.OP], row[T.TAPS], row[T.DILATION], row[T.GROUPS] = T.CONV, layer.taps, layer.dilation, layer.groups
-            row[T.KERNEL], row[T.BIAS], row[T.ROWS] = weights.add(layer.kernel), weights.add(layer.bias), 1
+            row[T.ROWS] = 1
+            _product(row, layer.kernel, layer.bias, weights)
         case L.Dense():
             row[T.OP], row[T.TAPS], row[T.DILATION], row[T.GROUPS] = T.CONV, 1, 1, 1
-            row[T.KERNEL], row[T.BIAS] = weights.add(layer.kernel), weights.add(layer.bias)
             row[T.ROWS] = size(shapes[0][:-1])
+            _product(row, layer.kernel[None], layer.bias, weights)
         case L.Conv1DTranspose():
             row[T.OP], row[T.TAPS], row[T.DILATION] = T.CONV_TRANSPOSE, layer.kernel.shape[0], layer.dilation
             row[T.KERNEL], row[T.BIAS] = weights.add(layer.kernel.transpose(0, 2, 1)), weights.add(layer.bias)
@@ -93,9 +96,16 @@ def operation(
             row[T.OP], row[T.TAPS], row[T.DILATION], row[T.GROUPS] = (
                 T.CONV_2D, layer.kernel.shape[0], layer.dilation, layer.groups
             )  # fmt: skip
-            row[T.KERNEL], row[T.BIAS] = weights.add(layer.kernel), weights.add(layer.bias)
             row[T.BAND_TAPS], row[T.BAND_DILATION] = layer.kernel.shape[1], layer.band_dilation
             _bands(row, layer, shapes[0])
+            if layer.groups > 1:
+                row[T.KERNEL], row[T.BIAS] = weights.add(layer.kernel), weights.add(layer.bias)
+            else:
+                kernels = [packed(kernel, layer.bias) for kernel in layer.kernel]
+                row[T.KERNEL] = weights.add(np.stack([kernel for kernel, _ in kernels]))
+                row[T.BIAS] = weights.add(kernels[0][1])
+                width = (int(row[T.BANDS_OUT]) - 1) * layer.band_stride + (layer.kernel.shape[1] - 1) * layer.band_dilation + 1
+                needs = Needs(scratch=width * size(shapes[0][1:]))
         case L.Pooling2D():
             row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING_2D, layer.pool, layer.by == "average"
             row[T.BAND_TAPS] = layer.band_pool
@@ -127,6 +137,13 @@ def operation(
     row[T.ARGUMENTS] = weights.add(_arguments(function if arguments is None else None, arguments))
     row[T.WIDTH] = layer.width if isinstance(layer, L.Normalize) else output[-1]
     return needs
+
+
+def _product(row: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, weights: Arena) -> None:
+    """Add a kernel (taps, channels, outputs) as the product that the row's groups and outputs call for reads it."""
+    if row[T.GROUPS] == 1 and (kernel.shape[1] > 1 or kernel.shape[2] > FEW_CHANNELS):
+        kernel, bias = packed(kernel, bias)
+    row[T.KERNEL], row[T.BIAS] = weights.add(kernel), weights.add(bias)
 
 
 def _bands(row: np.ndarray, layer: L.Conv2D | L.Pooling2D, shape: Shape) -> None:

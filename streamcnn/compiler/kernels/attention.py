@@ -1,10 +1,9 @@
 """Attention: every frame looks at every other one, head by head."""
 
-import math
-
 import numpy as np
 
 from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernels.exponential import exp
 from streamcnn.compiler.tables import ATTENTION_SCALE, BASE, CAUSAL, CHANNELS, COUNT, HEADS, LINKS, OFFSET
 
 ZERO = np.float32(0)
@@ -41,7 +40,7 @@ def attention(weights, links, lines, counters, arena, scratch, row, done, target
                     highest = scratch[n]
             total = ZERO
             for n in range(seen):
-                scratch[n] = np.float32(math.exp(scratch[n] - highest))
+                scratch[n] = exp(scratch[n] - highest)
                 total += scratch[n]
             for c in range(depth):
                 arena[y + c] = ZERO

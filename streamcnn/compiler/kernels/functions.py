@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernels.exponential import exp, sigmoid, tanh
 from streamcnn.graph.functions import number
 
 F32 = np.float32
@@ -26,17 +27,11 @@ SOFTMAX, LOG_SOFTMAX, SPARSEMAX = (number(name) for name in ("softmax", "log_sof
 
 
 @kernel
-def sigmoid(x):
-    """Logistic function."""
-    return ONE / (ONE + F32(math.exp(-x)))
-
-
-@kernel
 def softplus(x):
     """log(1 + exp(x)), without overflow."""
     if x > SOFTPLUS_LINEAR:
         return x
-    return F32(math.log1p(F32(math.exp(x))))
+    return F32(math.log1p(exp(x)))
 
 
 @kernel
@@ -87,7 +82,7 @@ def value(function, p, q, r, x):
     if function == SIGMOID:
         return sigmoid(x)
     if function == TANH:
-        return F32(math.tanh(x))
+        return tanh(x)
     if function == LEAKY_RELU:
         return p * x if x < ZERO else x
     if function == RELU6:
@@ -117,16 +112,16 @@ def value(function, p, q, r, x):
         return x * sigmoid(x)
     if function == GELU:
         if p != ZERO:
-            return HALF * x * (ONE + F32(math.tanh(GELU_SCALE * (x + GELU_CUBE * x * x * x))))
+            return HALF * x * (ONE + tanh(GELU_SCALE * (x + GELU_CUBE * x * x * x)))
         return HALF * x * (ONE + F32(math.erf(x * SQRT_HALF)))
     if function == TANH_SHRINK:
-        return x - F32(math.tanh(x))
+        return x - tanh(x)
     if function == THRESHOLD:
         return q if x <= p else x
     if function == SPARSE_SIGMOID:
         return clipped(HALF * (x + ONE), ZERO, ONE)
     if function == EXPONENTIAL:
-        return F32(math.exp(x))
+        return exp(x)
     if function == HARD_SIGMOID:
         return clipped(x / F32(6) + HALF, ZERO, ONE)
     if function == HARD_SILU:
@@ -138,37 +133,40 @@ def value(function, p, q, r, x):
     if function == POWER:
         return power(x, p, q)
     if function == MISH:
-        return x * F32(math.tanh(softplus(x)))
+        return x * tanh(softplus(x))
     return -softplus(-x)  # LOG_SIGMOID
 
 
 @kernel
-def softmax(logarithmic, arena, source, target, width):
-    """Softmax, or its logarithm, of one run of values."""
-    top = arena[source]
+def softmax(logarithmic, arena, at, width):
+    """Softmax, or its logarithm, of one run of values, in place."""
+    top = arena[at]
     for k in range(1, width):
-        if not arena[source + k] <= top:
-            top = arena[source + k]
-    total = ZERO
-    for k in range(width):
-        shifted = arena[source + k] - top
-        power = F32(math.exp(shifted))
-        total += power
-        arena[target + k] = shifted if logarithmic else power
+        if not arena[at + k] <= top:
+            top = arena[at + k]
     if logarithmic:
+        total = ZERO
+        for k in range(width):
+            arena[at + k] -= top
+            total += exp(arena[at + k])
         log_total = F32(math.log(total))
         for k in range(width):
-            arena[target + k] -= log_total
-    else:
-        for k in range(width):
-            arena[target + k] /= total
+            arena[at + k] -= log_total
+        return
+    for k in range(width):
+        arena[at + k] = exp(arena[at + k] - top)
+    total = ZERO
+    for k in range(width):
+        total += arena[at + k]
+    for k in range(width):
+        arena[at + k] /= total
 
 
 @kernel
-def sparsemax(arena, scratch, source, target, width):
-    """Sparsemax of one run of values, as Keras computes it; see `forward.py`. The scratch holds them in falling order."""
+def sparsemax(arena, scratch, at, width):
+    """Sparsemax of one run of values, in place, as Keras computes it; see `forward.py`. The scratch holds them in falling order."""
     for k in range(width):
-        x, place = arena[source + k], k
+        x, place = arena[at + k], k
         while place > 0 and not scratch[place - 1] >= x:
             scratch[place] = scratch[place - 1]
             place -= 1
@@ -181,35 +179,37 @@ def sparsemax(arena, scratch, source, target, width):
             support += 1
     tau = (totals - ONE) / F32(support)
     for k in range(width):
-        over = arena[source + k] - tau
-        arena[target + k] = ZERO if over < ZERO else over
+        over = arena[at + k] - tau
+        arena[at + k] = ZERO if over < ZERO else over
 
 
 @kernel
-def apply(function, weights, arguments, arena, scratch, source, target, size, width):
-    """Apply a function to `size` values; softmax and its kin to each run of `width` of them."""
+def apply(function, weights, arguments, arena, scratch, at, size, width):
+    """Apply a function to `size` values in place; softmax and its kin to each run of `width` of them.
+
+    On a slice, and in place, because only that becomes vector code: an index that might be negative counts from the end, in
+    Python, and two parts of one array might overlap.
+    """
     p, q, r = weights[arguments], weights[arguments + 1], weights[arguments + 2]
+    y = arena[at : at + size]
     if function == LINEAR:
-        if source != target:
-            for k in range(size):
-                arena[target + k] = arena[source + k]
-    elif function == RELU and p == ZERO and r == ZERO:
+        return
+    if function == RELU and p == ZERO and r == ZERO:
         for k in range(size):
-            x = arena[source + k]
-            y = ZERO if x < ZERO else x
-            arena[target + k] = q if y > q else y
+            x = ZERO if y[k] < ZERO else y[k]
+            y[k] = q if x > q else x
     elif function == SIGMOID:
         for k in range(size):
-            arena[target + k] = sigmoid(arena[source + k])
+            y[k] = sigmoid(y[k])
     elif function == TANH:
         for k in range(size):
-            arena[target + k] = F32(math.tanh(arena[source + k]))
+            y[k] = tanh(y[k])
     elif function < SOFTMAX:
         for k in range(size):
-            arena[target + k] = value(function, p, q, r, arena[source + k])
+            y[k] = value(function, p, q, r, y[k])
     else:
-        for start in range(0, size, width):
+        for start in range(at, at + size, width):
             if function == SPARSEMAX:
-                sparsemax(arena, scratch, source + start, target + start, width)
+                sparsemax(arena, scratch, start, width)
             else:
-                softmax(function == LOG_SOFTMAX, arena, source + start, target + start, width)
+                softmax(function == LOG_SOFTMAX, arena, start, width)

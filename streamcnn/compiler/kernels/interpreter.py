@@ -8,15 +8,15 @@ from streamcnn.compiler.kernels.functions import apply
 from streamcnn.compiler.kernels.join import concatenate, merge
 from streamcnn.compiler.kernels.linear import (
     FEW_CHANNELS,
-    conv_channels_as_lanes,
-    conv_frames_as_lanes,
     conv_grouped,
+    conv_of_one_channel,
     conv_transpose,
 )  # fmt: skip
-from streamcnn.compiler.kernels.plane import conv_2d, pooling_2d
+from streamcnn.compiler.kernels.plane import conv_2d, conv_2d_grouped, pooling_2d
 from streamcnn.compiler.kernels.pointwise import affine, glu, normalize, prelu, select
 from streamcnn.compiler.kernels.recurrent import recurrent
 from streamcnn.compiler.kernels.spectral import polar, preemphasis, spectrum
+from streamcnn.compiler.kernels.tiles import address, product
 from streamcnn.compiler.kernels.window import copy, pooling
 from streamcnn.compiler.tables import (
     ADVANCE,
@@ -24,6 +24,7 @@ from streamcnn.compiler.tables import (
     ARGUMENTS,
     ATTENTION,
     BASE,
+    BIAS,
     C_IN,
     C_OUT,
     CAPACITY,
@@ -34,6 +35,7 @@ from streamcnn.compiler.tables import (
     CONV_TRANSPOSE,
     COPY,
     COUNT,
+    DILATION,
     DOWN,
     FORGET,
     FRAME_END,
@@ -45,6 +47,7 @@ from streamcnn.compiler.tables import (
     GROUPS,
     HISTORY,
     INPUTS,
+    KERNEL,
     KIND,
     LINE_IN,
     LINE_OUT,
@@ -67,6 +70,7 @@ from streamcnn.compiler.tables import (
     SPECTRUM,
     TAIL,
     TAKE,
+    TAPS,
     TO,
     UP,
     WIDTH,
@@ -118,22 +122,24 @@ def compute(row, links, lines, weights, counters, arena, scratch, wide, done, fr
         rows = row[ROWS]
         if row[GROUPS] > 1:
             conv_grouped(weights, arena, row, source, row[DOWN] * c_in, target, frames)
-        elif c_out // rows <= FEW_CHANNELS:
-            step = row[DOWN] * c_in // rows
-            conv_frames_as_lanes(
-                weights, arena, scratch, row, source, c_in // rows, step, target, c_out // rows, frames * rows
-            )
+        elif c_in == rows and c_out // rows <= FEW_CHANNELS:
+            conv_of_one_channel(weights, arena, scratch, row, source, row[DOWN], target, c_out // rows, frames * rows)
         else:
             step = row[DOWN] * c_in // rows
-            conv_channels_as_lanes(
-                weights, arena, scratch, row, source, c_in // rows, step, target, c_out // rows, frames * rows
-            )
+            product(
+                address(weights, row[KERNEL]), address(weights, row[BIAS]), 0, address(arena, source), step,
+                row[DILATION] * (c_in // rows), c_in // rows, row[TAPS], address(arena, target), c_out // rows, frames * rows,
+            )  # fmt: skip
     elif op == CONV_TRANSPOSE:
         conv_transpose(weights, arena, scratch, row, zero, done, target, frames)
     elif op == CONV_2D:
-        conv_2d(weights, arena, scratch, row, source, target, frames)
+        if row[GROUPS] > 1:
+            conv_2d_grouped(weights, arena, row, source, target, frames)
+        else:
+            conv_2d(weights, arena, scratch, row, source, target, frames)
     elif op == FUNCTION_ONLY:
-        apply(row[FUNCTION], weights, row[ARGUMENTS], arena, scratch, source, target, frames * c_out, row[WIDTH])
+        for k in range(frames * c_out):
+            arena[target + k] = arena[source + k]
     elif op == GLU:
         glu(arena, row, source, target, frames)
     elif op == PRELU:
@@ -164,8 +170,8 @@ def compute(row, links, lines, weights, counters, arena, scratch, wide, done, fr
         attention(weights, links, lines, counters, arena, scratch, row, done, target, frames)
     else:
         recurrent(weights, arena, scratch, row, source, target, frames)
-    if op == CONV or op == CONV_TRANSPOSE or op == CONV_2D:
-        apply(row[FUNCTION], weights, row[ARGUMENTS], arena, scratch, target, target, frames * c_out, row[WIDTH])
+    if op == CONV or op == CONV_TRANSPOSE or op == CONV_2D or op == FUNCTION_ONLY:
+        apply(row[FUNCTION], weights, row[ARGUMENTS], arena, scratch, target, frames * c_out, row[WIDTH])
 
 
 @kernel

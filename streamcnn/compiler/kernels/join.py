@@ -20,34 +20,42 @@ from streamcnn.compiler.tables import (
 
 
 @kernel
+def combine(by, y, x):
+    """Combine values with those in y, in place."""
+    if by == ADD or by == AVERAGE:
+        for i in range(y.size):
+            y[i] += x[i]
+    elif by == SUBTRACT:
+        for i in range(y.size):
+            y[i] -= x[i]
+    elif by == MULTIPLY:
+        for i in range(y.size):
+            y[i] *= x[i]
+    else:
+        sign = np.float32(1) if by == MAXIMUM else np.float32(-1)
+        for i in range(y.size):
+            if not sign * x[i] <= sign * y[i] and y[i] == y[i]:  # a NaN wins
+                y[i] = x[i]
+
+
+@kernel
 def merge(links, lines, counters, arena, row, done, target, frames):
     """Combine the values of several lines."""
-    size = frames * row[C_OUT]
+    size, by = frames * row[C_OUT], row[BY]
+    y = arena[target : target + size]
     for k in range(row[INPUTS]):
         line = links[row[LINKS] + k]
         source = lines[line, OFFSET] + (done - counters[line, BASE]) * lines[line, CHANNELS]
-        by = row[BY]
-        if k == 0:
-            for i in range(size):
-                arena[target + i] = arena[source + i]
-        elif by == ADD or by == AVERAGE:
-            for i in range(size):
-                arena[target + i] += arena[source + i]
-        elif by == SUBTRACT:
-            for i in range(size):
-                arena[target + i] -= arena[source + i]
-        elif by == MULTIPLY:
-            for i in range(size):
-                arena[target + i] *= arena[source + i]
+        x = arena[source : source + size]
+        if k > 0:
+            combine(by, y, x)
         else:
-            sign = np.float32(1) if by == MAXIMUM else np.float32(-1)
             for i in range(size):
-                x, y = arena[source + i], arena[target + i]
-                if not sign * x <= sign * y and y == y:  # a NaN wins
-                    arena[target + i] = x
-    if row[BY] == AVERAGE:
+                y[i] = x[i]
+    if by == AVERAGE:
+        count = np.float32(row[INPUTS])
         for i in range(size):
-            arena[target + i] /= np.float32(row[INPUTS])
+            y[i] /= count
 
 
 @kernel

@@ -1,10 +1,13 @@
-"""Convolutions and dense products. Two loop orders give the same chains: for many output channels the lanes are channels
-(contiguous weights), for few they are frames.
+"""Convolutions that are no product of tiles: of one channel, where frames are the lanes, in groups, and transposed.
+
+Loops are over slices: an index into the arena itself might be negative, which in Python counts from the end, and the check for
+that keeps LLVM from making vector code.
 """
 
 import numpy as np
 
 from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernels.exponential import fma
 from streamcnn.compiler.tables import (
     BIAS,
     C_IN,
@@ -17,58 +20,50 @@ from streamcnn.compiler.tables import (
     UP,
 )  # fmt: skip
 
-FEW_CHANNELS = 8  # up to here, frames as lanes beat channels as lanes (measured: 1.3 times at 8, 0.8 times at 16)
+FEW_CHANNELS = 8  # outputs of one channel, up to which frames as lanes are faster than channels as lanes
 ZERO = np.float32(0)
 
 
 @kernel
 def start_from_bias(weights, bias, arena, target, channels, frames):
     """Set output frames to the bias, or to zero."""
+    y = arena[target : target + frames * channels]
+    if bias < 0:
+        for k in range(y.size):
+            y[k] = ZERO
+        return
+    values = weights[bias : bias + channels]
     for t in range(frames):
         for o in range(channels):
-            arena[target + t * channels + o] = weights[bias + o] if bias >= 0 else ZERO
+            y[t * channels + o] = values[o]
 
 
 @kernel
-def conv_frames_as_lanes(weights, arena, scratch, row, source, c_in, step, target, c_out, frames):
-    """Convolve with few output channels: for each of them, one tap over all frames after the other."""
-    start_from_bias(weights, row[BIAS], arena, target, c_out, frames)
+def conv_of_one_channel(weights, arena, scratch, row, source, step, target, c_out, frames):
+    """Convolve one channel to a few: for each of them one chain over the taps, of all frames at once."""
+    sums, y = scratch[:frames], arena[target : target + frames * c_out]
     for o in range(c_out):
+        begin = weights[row[BIAS] + o] if row[BIAS] >= 0 else ZERO
+        for t in range(frames):
+            sums[t] = begin
         for tap in range(row[TAPS]):
-            first = source + tap * row[DILATION] * c_in
-            kernel = row[KERNEL] + tap * c_in * c_out + o
-            if c_in == 1:
-                w = weights[kernel]
+            first, w = source + tap * row[DILATION], weights[row[KERNEL] + tap * c_out + o]
+            x = arena[first : first + (frames - 1) * step + 1]
+            if step == 1:
                 for t in range(frames):
-                    arena[target + t * c_out + o] += arena[first + t * step] * w
-                continue
-            for t in range(frames):
-                scratch[t] = ZERO
-            for c in range(c_in):
-                w = weights[kernel + c * c_out]
+                    sums[t] = fma(x[t], w, sums[t])
+            else:
                 for t in range(frames):
-                    scratch[t] += arena[first + c + t * step] * w
-            for t in range(frames):
-                arena[target + t * c_out + o] += scratch[t]
+                    sums[t] = fma(x[t * step], w, sums[t])
+        for t in range(frames):
+            y[t * c_out + o] = sums[t]
 
 
 @kernel
-def conv_channels_as_lanes(weights, arena, scratch, row, source, c_in, step, target, c_out, frames):
-    """Convolve with many output channels: for each frame, all channels at once."""
-    start_from_bias(weights, row[BIAS], arena, target, c_out, frames)
-    for t in range(frames):
-        y = target + t * c_out
-        for tap in range(row[TAPS]):
-            first = source + t * step + tap * row[DILATION] * c_in
-            kernel = row[KERNEL] + tap * c_in * c_out
-            for o in range(c_out):
-                scratch[o] = ZERO
-            for c in range(c_in):
-                x = arena[first + c]
-                for o in range(c_out):
-                    scratch[o] += x * weights[kernel + c * c_out + o]
-            for o in range(c_out):
-                arena[y + o] += scratch[o]
+def add_products(y, x, w):
+    """Add to each value of y the product of those of x and w."""
+    for o in range(y.size):
+        y[o] = fma(x[o], w[o], y[o])
 
 
 @kernel
@@ -78,20 +73,21 @@ def conv_grouped(weights, arena, row, source, step, target, frames):
     inputs, outputs = c_in // row[GROUPS], c_out // row[GROUPS]
     start_from_bias(weights, row[BIAS], arena, target, c_out, frames)
     for t in range(frames):
-        y = target + t * c_out
+        y = arena[target + t * c_out : target + (t + 1) * c_out]
         for tap in range(row[TAPS]):
             first = source + t * step + tap * row[DILATION] * c_in
+            x = arena[first : first + c_in]
             kernel = row[KERNEL] + tap * inputs * c_out
+            w = weights[kernel : kernel + inputs * c_out]
             if inputs == 1 and outputs == 1:
-                for o in range(c_out):
-                    arena[y + o] += arena[first + o] * weights[kernel + o]
+                add_products(y, x, w)
                 continue
             for o in range(c_out):
-                x = first + (o // outputs) * inputs
+                group = (o // outputs) * inputs
                 chain = ZERO
                 for c in range(inputs):
-                    chain += arena[x + c] * weights[kernel + c * c_out + o]
-                arena[y + o] += chain
+                    chain = fma(x[group + c], w[c * c_out + o], chain)
+                y[o] += chain
 
 
 @kernel

@@ -3,6 +3,9 @@
 import numpy as np
 
 from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernels.exponential import fma
+from streamcnn.compiler.kernels.linear import add_products
+from streamcnn.compiler.kernels.tiles import LANES, address, product
 from streamcnn.compiler.tables import (
     BAND_DILATION,
     BAND_LEFT,
@@ -28,39 +31,62 @@ ZERO = np.float32(0)
 
 @kernel
 def conv_2d(weights, arena, scratch, row, source, target, frames):
-    """Convolve along time and bands; one chain over the inputs for each tap, which are then added."""
+    """Convolve along time and bands: for each tap of time a product whose rows are the bands."""
+    bands, taps, c_in, c_out = row[BANDS_IN], row[BAND_TAPS], row[C_IN] // row[BANDS_IN], row[C_OUT] // row[BANDS_OUT]
+    width = (row[BANDS_OUT] - 1) * row[BAND_STRIDE] + (taps - 1) * row[BAND_DILATION] + 1
+    apart = width > bands or row[BAND_LEFT] > 0  # whether windows reach beyond the bands
+    size = taps * c_in * -(-c_out // LANES) * LANES  # of the weights of one tap of time
+    edge = scratch[: width * c_in]
+    for k in range(edge.size):
+        edge[k] = ZERO
+    low = max(0, row[BAND_LEFT])
+    held = min(bands, width - low) * c_in
+    for t in range(frames):
+        y = address(arena, target + t * row[C_OUT])
+        start, step = address(weights, row[BIAS]), 0
+        for tap in range(row[TAPS]):
+            first = source + (t * row[DOWN] + tap * row[DILATION]) * row[C_IN]
+            x = address(arena, first)
+            if apart:
+                inside, values = edge[low * c_in : low * c_in + held], arena[first : first + held]
+                for k in range(held):
+                    inside[k] = values[k]
+                x = address(scratch, 0)
+            product(
+                address(weights, row[KERNEL] + tap * size), start, step, x, row[BAND_STRIDE] * c_in,
+                row[BAND_DILATION] * c_in, c_in, taps, y, c_out, row[BANDS_OUT],
+            )  # fmt: skip
+            start, step = y, c_out
+
+
+@kernel
+def conv_2d_grouped(weights, arena, row, source, target, frames):
+    """Convolve in groups: each group of output channels sees its own input channels."""
     bands, taps, groups = row[BANDS_IN], row[BAND_TAPS], row[GROUPS]
     c_in, c_out = row[C_IN] // bands, row[C_OUT] // row[BANDS_OUT]
     inputs, outputs = c_in // groups, c_out // groups
     for t in range(frames):
         for band in range(row[BANDS_OUT]):
-            y = target + t * row[C_OUT] + band * c_out
+            place = target + t * row[C_OUT] + band * c_out
+            y = arena[place : place + c_out]
             for o in range(c_out):
-                arena[y + o] = weights[row[BIAS] + o] if row[BIAS] >= 0 else ZERO
+                y[o] = weights[row[BIAS] + o] if row[BIAS] >= 0 else ZERO
             for tap in range(row[TAPS] * taps):
                 at = band * row[BAND_STRIDE] + (tap % taps) * row[BAND_DILATION] - row[BAND_LEFT]
                 if at < 0 or at >= bands:
                     continue
                 first = source + (t * row[DOWN] + tap // taps * row[DILATION]) * row[C_IN] + at * c_in
-                kernel = row[KERNEL] + tap * inputs * c_out
+                x, kernel = arena[first : first + c_in], row[KERNEL] + tap * inputs * c_out
+                w = weights[kernel : kernel + inputs * c_out]
                 if inputs == 1 and outputs == 1:
-                    for o in range(c_out):
-                        arena[y + o] += arena[first + o] * weights[kernel + o]
+                    add_products(y, x, w)
                     continue
                 for o in range(c_out):
-                    scratch[o] = ZERO
-                if groups == 1:
+                    group = (o // outputs) * inputs
+                    chain = ZERO
                     for c in range(inputs):
-                        x = arena[first + c]
-                        for o in range(c_out):
-                            scratch[o] += x * weights[kernel + c * c_out + o]
-                else:
-                    for o in range(c_out):
-                        x = first + (o // outputs) * inputs
-                        for c in range(inputs):
-                            scratch[o] += arena[x + c] * weights[kernel + c * c_out + o]
-                for o in range(c_out):
-                    arena[y + o] += scratch[o]
+                        chain = fma(x[group + c], w[c * c_out + o], chain)
+                    y[o] += chain
 
 
 @kernel

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from streamcnn.compiler.kernel import kernel
-from streamcnn.compiler.kernels.functions import sigmoid
+from streamcnn.compiler.kernels.exponential import sigmoid
 from streamcnn.compiler.tables import (
     BY,
     BY_LAYER,
