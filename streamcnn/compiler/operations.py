@@ -7,7 +7,7 @@ import numpy as np
 
 from streamcnn.compiler import tables as T
 from streamcnn.compiler.kernels.linear import FEW_CHANNELS
-from streamcnn.compiler.kernels.tiles import packed
+from streamcnn.compiler.kernels.tiles import MANY, packed
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import MAX_PARAMETERS, defaults, number
 from streamcnn.graph.layer import Shape, size
@@ -129,7 +129,7 @@ def operation(
         case L.Concatenate():
             row[T.OP] = T.CONCATENATE
         case L.SimpleRNN() | L.LSTM() | L.GRU():
-            needs = Needs(2 * layer.units, 2 * (layer.gates + 1) * layer.units)
+            needs = Needs(2 * layer.units, (MANY + 1) * layer.gates * layer.units)
             _recurrent(row, layer, weights)
         case _:
             raise AssertionError(f"the compiler does not know {layer.kind}")
@@ -195,8 +195,14 @@ def _recurrent(row: np.ndarray, layer: L.SimpleRNN | L.LSTM | L.GRU, weights: Ar
             row[T.OP] = T.GRU_AFTER if layer.reset_after else T.GRU_BEFORE
     bias = layer.bias
     own, recurrent = (bias[0], bias[1]) if bias is not None and bias.ndim == 2 else (bias, None)
-    row[T.KERNEL], row[T.RECURRENT] = weights.add(layer.kernel), weights.add(layer.recurrent_kernel)
-    row[T.BIAS], row[T.RECURRENT_BIAS] = weights.add(own), weights.add(recurrent)
+    products = {(T.KERNEL, T.BIAS): (layer.kernel, own), (T.RECURRENT, T.RECURRENT_BIAS): (layer.recurrent_kernel, recurrent)}
+    if row[T.OP] == T.GRU_BEFORE:
+        gates, candidate = np.split(layer.recurrent_kernel, [2 * layer.units], axis=1)
+        products[T.RECURRENT, T.RECURRENT_BIAS] = gates, None
+        row[T.CANDIDATE] = weights.add(packed(candidate[None], None)[0])
+    for columns, product in products.items():
+        for column, array in zip(columns, packed(product[0][None], product[1]), strict=True):
+            row[column] = weights.add(array)
     row[T.GATE], row[T.GATE_ARGUMENTS] = number(layer.gate), weights.add(_arguments(layer.gate, None))
 
 

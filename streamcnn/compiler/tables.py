@@ -35,6 +35,7 @@ SPAN, FFT, RESULT, MIRRORED, SPECTRUM_WINDOW, CONSTANTS, FACTORS = A, B, C, D, E
 PAIRS, ANGLE = A, B  # polar
 COEFFICIENTS = A  # pre-emphasis
 STATE, RECURRENT, RECURRENT_BIAS, GATE, GATE_ARGUMENTS = A, B, C, F, G  # recurrent layers, with KERNEL and BIAS
+CANDIDATE = 22  # of a GRU that resets before the product: the part of the recurrent weights for its candidate
 
 NOTHING = -1  # where an optional array is missing
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernel import at, kernel, up_to
 from streamcnn.compiler.kernels.exponential import fma
 from streamcnn.compiler.kernels.linear import add_products
 from streamcnn.compiler.kernels.tiles import LANES, address, product
@@ -67,15 +67,15 @@ def conv_2d_grouped(weights, arena, row, source, target, frames):
     inputs, outputs = c_in // groups, c_out // groups
     for t in range(frames):
         for band in range(row[BANDS_OUT]):
-            place = target + t * row[C_OUT] + band * c_out
-            y = arena[place : place + c_out]
+            first = target + t * row[C_OUT] + band * c_out
+            y = arena[first : first + c_out]
             for o in range(c_out):
                 y[o] = weights[row[BIAS] + o] if row[BIAS] >= 0 else ZERO
             for tap in range(row[TAPS] * taps):
-                at = band * row[BAND_STRIDE] + (tap % taps) * row[BAND_DILATION] - row[BAND_LEFT]
-                if at < 0 or at >= bands:
+                place = band * row[BAND_STRIDE] + (tap % taps) * row[BAND_DILATION] - row[BAND_LEFT]
+                if place < 0 or place >= bands:
                     continue
-                first = source + (t * row[DOWN] + tap // taps * row[DILATION]) * row[C_IN] + at * c_in
+                first = source + (t * row[DOWN] + tap // taps * row[DILATION]) * row[C_IN] + place * c_in
                 x, kernel = arena[first : first + c_in], row[KERNEL] + tap * inputs * c_out
                 w = weights[kernel : kernel + inputs * c_out]
                 if inputs == 1 and outputs == 1:
@@ -96,29 +96,32 @@ def pooling_2d(arena, wide, row, zero, done, end, target, frames):
     `zero`: where input frame 0 would begin in the arena. Means add up in float64.
     """
     bands, channels = row[BANDS_IN], row[C_OUT] // row[BANDS_OUT]
-    sums = wide.shape[0] - channels
+    sums = at(wide.shape[0] - channels)
     for t in range(frames):
         start = (done + t) * row[DOWN] + row[OLDEST]
         first, last = max(0, start), min(end, start + row[POOL])
         for band in range(row[BANDS_OUT]):
             low = band * row[BAND_STRIDE] - row[BAND_LEFT]
             low, high = max(0, low), min(bands, low + row[BAND_TAPS])
-            y = target + t * row[C_OUT] + band * channels
+            y = at(target + t * row[C_OUT] + band * channels)
             if row[MEAN]:
-                for c in range(channels):
+                for c in up_to(channels):
                     wide[sums + c] = 0.0
                 for n in range(first, last):
-                    for x in range(zero + (n * bands + low) * channels, zero + (n * bands + high) * channels, channels):
-                        for c in range(channels):
+                    for place in range(zero + (n * bands + low) * channels, zero + (n * bands + high) * channels, channels):
+                        x = at(place)
+                        for c in up_to(channels):
                             wide[sums + c] += np.float64(arena[x + c])
-                for c in range(channels):
+                for c in up_to(channels):
                     arena[y + c] = np.float32(wide[sums + c] / ((last - first) * (high - low)))
                 continue
-            for c in range(channels):
-                arena[y + c] = arena[zero + (first * bands + low) * channels + c]
+            x = at(zero + (first * bands + low) * channels)
+            for c in up_to(channels):
+                arena[y + c] = arena[x + c]
             for n in range(first, last):
-                for x in range(zero + (n * bands + low) * channels, zero + (n * bands + high) * channels, channels):
-                    for c in range(channels):
+                for place in range(zero + (n * bands + low) * channels, zero + (n * bands + high) * channels, channels):
+                    x = at(place)
+                    for c in up_to(channels):
                         # `not <=` lets a NaN win, as it does in Keras; the first value meets itself
                         if not arena[x + c] <= arena[y + c] and arena[y + c] == arena[y + c]:
                             arena[y + c] = arena[x + c]

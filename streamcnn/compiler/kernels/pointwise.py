@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernel import at, kernel, up_to
 from streamcnn.compiler.kernels.exponential import sigmoid
 from streamcnn.compiler.tables import (
     BY,
@@ -47,13 +47,16 @@ def prelu(weights, arena, row, source, target, frames):
 @kernel
 def affine(weights, arena, row, source, target, frames):
     """Subtract, scale and shift."""
-    channels = row[C_OUT]
+    channels, scale, shift = row[C_OUT], at(row[SCALE]), at(row[SHIFT])
     for t in range(frames):
-        for c in range(channels):
-            x = arena[source + t * channels + c]
-            if row[CENTER] >= 0:
-                x -= weights[row[CENTER] + c]
-            arena[target + t * channels + c] = x * weights[row[SCALE] + c] + weights[row[SHIFT] + c]
+        x, y = at(source + t * channels), at(target + t * channels)
+        if row[CENTER] >= 0:
+            center = at(row[CENTER])
+            for c in up_to(channels):
+                arena[y + c] = (arena[x + c] - weights[center + c]) * weights[scale + c] + weights[shift + c]
+        else:
+            for c in up_to(channels):
+                arena[y + c] = arena[x + c] * weights[scale + c] + weights[shift + c]
 
 
 @kernel

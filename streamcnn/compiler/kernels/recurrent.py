@@ -1,18 +1,20 @@
 """Recurrent layers, frame by frame. The state h, and the LSTM's c behind it, lie in the arena at STATE.
 
-Gates are in Keras' order. A product with a matrix is, for each gate's value, one chain over the inputs from 0; lanes are the
-gates' values.
+Gates are in Keras' order. What comes of the inputs is a product of several frames at once, what comes of the state one of a
+single frame; both begin with their bias. Gates are functions of whole runs of values, in the scratch.
 """
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
-from streamcnn.compiler.kernels.functions import value
+from streamcnn.compiler.kernel import at, kernel, up_to
+from streamcnn.compiler.kernels.functions import apply
+from streamcnn.compiler.kernels.tiles import MANY, address, product
 from streamcnn.compiler.tables import (
     ARGUMENTS,
     BIAS,
     C_IN,
     C_OUT,
+    CANDIDATE,
     FUNCTION,
     GATE,
     GATE_ARGUMENTS,
@@ -26,97 +28,100 @@ from streamcnn.compiler.tables import (
     STATE,
 )  # fmt: skip
 
-ZERO, ONE = np.float32(0), np.float32(1)
+ONE = np.float32(1)
 
 
 @kernel
-def product(weights, kernel, stride, bias, arena, source, inputs, scratch, target, outputs):
-    """Multiply `inputs` values with a matrix whose rows are `stride` apart, and add a bias."""
-    for o in range(outputs):
-        scratch[target + o] = ZERO
-    for c in range(inputs):
-        x = arena[source + c]
-        for o in range(outputs):
-            scratch[target + o] += x * weights[kernel + c * stride + o]
-    if bias >= 0:
-        for o in range(outputs):
-            scratch[target + o] += weights[bias + o]
+def add(array, y, x, size):
+    """Add a run of values to another one."""
+    y, x = at(y), at(x)
+    for k in up_to(size):
+        array[y + k] += array[x + k]
 
 
 @kernel
-def act(weights, row, x):
-    """Apply the layer's activation."""
-    a = row[ARGUMENTS]
-    return value(row[FUNCTION], weights[a], weights[a + 1], weights[a + 2], x)
+def act(weights, row, scratch, place, size):
+    """Apply the layer's activation to a run of values."""
+    apply(row[FUNCTION], weights, row[ARGUMENTS], scratch, scratch, place, size, row[C_OUT])
 
 
 @kernel
-def gate(weights, row, x):
-    """Apply the gates' activation."""
-    a = row[GATE_ARGUMENTS]
-    return value(row[GATE], weights[a], weights[a + 1], weights[a + 2], x)
+def gate(weights, row, scratch, place, size):
+    """Apply the gates' activation to a run of values."""
+    apply(row[GATE], weights, row[GATE_ARGUMENTS], scratch, scratch, place, size, row[C_OUT])
 
 
 @kernel
 def recurrent(weights, arena, scratch, row, source, target, frames):
     """Run a recurrent layer over frames."""
-    units, op = row[C_OUT], row[OP]
+    units, op, c_in, state = row[C_OUT], row[OP], row[C_IN], row[STATE]
     gates = 4 if op == LSTM else 3 if op == GRU_AFTER or op == GRU_BEFORE else 1
-    width, h = gates * units, row[STATE]
-    own, rec, spare = 0, width, 2 * width  # places in the scratch: from the input, from the state, and more
+    width = gates * units
+    h, to = at(state), at(target)
+    rec = MANY * width  # in the scratch: what comes of the inputs of MANY frames, what comes of the state, and more
     for t in range(frames):
-        product(weights, row[KERNEL], width, row[BIAS], arena, source + t * row[C_IN], row[C_IN], scratch, own, width)
-        if op == GRU_BEFORE:
-            product(weights, row[RECURRENT], width, -1, arena, h, units, scratch, rec, 2 * units)
-            gru_before(weights, arena, scratch, row, units, h, own, rec, spare)
+        if t % MANY == 0:
+            product(
+                address(weights, row[KERNEL]), address(weights, row[BIAS]), 0, address(arena, source + t * c_in), c_in,
+                0, c_in, 1, address(scratch, 0), width, min(MANY, frames - t),
+            )  # fmt: skip
+        own, wide = t % MANY * width, 2 * units if op == GRU_BEFORE else width
+        product(
+            address(weights, row[RECURRENT]), address(weights, row[RECURRENT_BIAS]), 0, address(arena, state), 0, 0, units, 1,
+            address(scratch, rec), wide, 1,
+        )  # fmt: skip
+        if op == LSTM:
+            lstm(weights, arena, scratch, row, units, own, rec)
+        elif op == GRU_AFTER or op == GRU_BEFORE:
+            gru(weights, arena, scratch, row, units, own, rec)
         else:
-            product(weights, row[RECURRENT], width, row[RECURRENT_BIAS], arena, h, units, scratch, rec, width)
-            if op == GRU_AFTER:
-                gru_after(weights, arena, scratch, row, units, h, own, rec)
-            elif op == LSTM:
-                lstm(weights, arena, scratch, row, units, h, own, rec)
-            else:
-                for k in range(units):
-                    arena[h + k] = act(weights, row, scratch[own + k] + scratch[rec + k])
-        for k in range(units):
-            arena[target + t * units + k] = arena[h + k]
+            add(scratch, own, rec, units)
+            act(weights, row, scratch, own, units)
+            place = at(own)
+            for k in up_to(units):
+                arena[h + k] = scratch[place + k]
+        for k in up_to(units):
+            arena[to + k] = arena[h + k]
+        to = at(target + (t + 1) * units)
 
 
 @kernel
-def lstm(weights, arena, scratch, row, u, h, own, rec):
+def lstm(weights, arena, scratch, row, units, own, rec):
     """Move an LSTM's state by one frame."""
-    for k in range(u):
-        i = gate(weights, row, scratch[own + k] + scratch[rec + k])
-        f = gate(weights, row, scratch[own + u + k] + scratch[rec + u + k])
-        candidate = act(weights, row, scratch[own + 2 * u + k] + scratch[rec + 2 * u + k])
-        o = gate(weights, row, scratch[own + 3 * u + k] + scratch[rec + 3 * u + k])
-        c = f * arena[h + u + k] + i * candidate
-        arena[h + u + k] = c
-        arena[h + k] = o * act(weights, row, c)
+    add(scratch, own, rec, 4 * units)
+    gate(weights, row, scratch, own, 2 * units)
+    act(weights, row, scratch, own + 2 * units, units)
+    gate(weights, row, scratch, own + 3 * units, units)
+    h, c, cell = at(row[STATE]), at(row[STATE] + units), at(rec)
+    i, f, candidate, o = at(own), at(own + units), at(own + 2 * units), at(own + 3 * units)
+    for k in up_to(units):
+        arena[c + k] = scratch[f + k] * arena[c + k] + scratch[i + k] * scratch[candidate + k]
+        scratch[cell + k] = arena[c + k]
+    act(weights, row, scratch, rec, units)
+    for k in up_to(units):
+        arena[h + k] = scratch[o + k] * scratch[cell + k]
 
 
 @kernel
-def gru_after(weights, arena, scratch, row, u, h, own, rec):
-    """Move a GRU's state by one frame; the reset gate works on the product with the state."""
-    for k in range(u):
-        z = gate(weights, row, scratch[own + k] + scratch[rec + k])
-        r = gate(weights, row, scratch[own + u + k] + scratch[rec + u + k])
-        candidate = act(weights, row, scratch[own + 2 * u + k] + r * scratch[rec + 2 * u + k])
-        arena[h + k] = z * arena[h + k] + (ONE - z) * candidate
-
-
-@kernel
-def gru_before(weights, arena, scratch, row, u, h, own, rec, spare):
-    """Move a GRU's state by one frame; the reset gate works on the state before the product.
+def gru(weights, arena, scratch, row, units, own, rec):
+    """Move a GRU's state by one frame; the reset gate works on the product with the state, or on the state before it.
 
     The reset state takes the place behind h, which only an LSTM needs otherwise.
     """
-    for k in range(u):
-        scratch[rec + k] = gate(weights, row, scratch[own + k] + scratch[rec + k])
-        r = gate(weights, row, scratch[own + u + k] + scratch[rec + u + k])
-        arena[h + u + k] = r * arena[h + k]
-    product(weights, row[RECURRENT] + 2 * u, 3 * u, -1, arena, h + u, u, scratch, spare, u)
-    for k in range(u):
-        z = scratch[rec + k]
-        candidate = act(weights, row, scratch[own + 2 * u + k] + scratch[spare + k])
-        arena[h + k] = z * arena[h + k] + (ONE - z) * candidate
+    add(scratch, own, rec, 2 * units)
+    gate(weights, row, scratch, own, 2 * units)
+    h, z, r, candidate, product_ = at(row[STATE]), at(own), at(own + units), at(own + 2 * units), at(rec + 2 * units)
+    if row[OP] == GRU_BEFORE:
+        kept = at(row[STATE] + units)
+        for k in up_to(units):
+            arena[kept + k] = scratch[r + k] * arena[h + k]
+            scratch[r + k] = ONE
+        product(
+            address(weights, row[CANDIDATE]), address(weights, row[RECURRENT_BIAS]), 0, address(arena, row[STATE] + units),
+            0, 0, units, 1, address(scratch, rec + 2 * units), units, 1,
+        )  # fmt: skip
+    for k in up_to(units):
+        scratch[candidate + k] += scratch[r + k] * scratch[product_ + k]
+    act(weights, row, scratch, own + 2 * units, units)
+    for k in up_to(units):
+        arena[h + k] = scratch[z + k] * arena[h + k] + (ONE - scratch[z + k]) * scratch[candidate + k]

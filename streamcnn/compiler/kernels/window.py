@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernel import at, kernel, up_to
 from streamcnn.compiler.tables import C_IN, C_OUT, DOWN, MEAN, OLDEST, POOL, UP
 
 
@@ -13,25 +13,27 @@ def pooling(arena, wide, row, zero, done, end, target, frames):
     `zero`: where input frame 0 would begin in the arena. Means add up in float64: a clip may have a million frames.
     """
     channels = row[C_OUT]
-    sums = wide.shape[0] - channels
+    sums = at(wide.shape[0] - channels)
     for t in range(frames):
         start = (done + t) * row[DOWN] + row[OLDEST]
         first, last = max(0, start), min(end, start + row[POOL])
-        y = target + t * channels
+        y = at(target + t * channels)
         if row[MEAN]:
-            for c in range(channels):
+            for c in up_to(channels):
                 wide[sums + c] = 0.0
             for n in range(first, last):
-                for c in range(channels):
-                    wide[sums + c] += np.float64(arena[zero + n * channels + c])
-            for c in range(channels):
+                x = at(zero + n * channels)
+                for c in up_to(channels):
+                    wide[sums + c] += np.float64(arena[x + c])
+            for c in up_to(channels):
                 arena[y + c] = np.float32(wide[sums + c] / (last - first))
             continue
-        for c in range(channels):
-            arena[y + c] = arena[zero + first * channels + c]
+        x = at(zero + first * channels)
+        for c in up_to(channels):
+            arena[y + c] = arena[x + c]
         for n in range(first + 1, last):
-            x = zero + n * channels
-            for c in range(channels):
+            x = at(zero + n * channels)
+            for c in up_to(channels):
                 # `not <=` lets a NaN win, as it does in Keras
                 if not arena[x + c] <= arena[y + c] and arena[y + c] == arena[y + c]:
                     arena[y + c] = arena[x + c]
@@ -46,10 +48,11 @@ def copy(arena, row, zero, done, target, frames):
     """
     c_in, c_out = row[C_IN], row[C_OUT]
     for t in range(frames):
-        at = (done + t) * row[DOWN] + row[OLDEST]
-        n = at // row[UP]
+        place = (done + t) * row[DOWN] + row[OLDEST]
+        n = place // row[UP]
         source = zero + n * c_in
         if c_out < c_in:
-            source += (at - n * row[UP]) * c_out
-        for k in range(c_out):
-            arena[target + t * c_out + k] = arena[source + k]
+            source += (place - n * row[UP]) * c_out
+        x, y = at(source), at(target + t * c_out)
+        for k in up_to(c_out):
+            arena[y + k] = arena[x + k]
