@@ -57,9 +57,9 @@ class Engine:
         self._counters = self._plan.counters.copy()
         self._ended = False
         self._prewarm = graph.info.prewarm if prewarm is None else prewarm
-        if self._prewarm and (graph.receptive_field is None or self.first or self.delay):
+        if self._prewarm and (graph.receptive_field is None or self.first or self.delay or graph.clip is not None):
             raise GraphError(
-                f"net '{graph.info.name}' cannot start prewarmed: it is recurrent, padded or looks ahead",
+                f"net '{graph.info.name}' cannot start prewarmed: it is recurrent, padded, looks ahead or answers clips",
                 "start it from zeros: prewarm=False",
             )
         self.reset()

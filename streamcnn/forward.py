@@ -85,7 +85,7 @@ def _forward(layer: L.Layer, rule: FrameRule, shape: Shape, x: Array, *more: Arr
         case L.Reshape():
             return x
         case L.Select():
-            return np.pad(x, ((0, 0), (0, 1)))[:, list(layer.indices)]
+            return np.pad(x, ((0, 0), (0, 1)))[:, layer.indices]
         case L.Conv2D():
             return _conv_2d(layer, rule, x.reshape(len(x), *shape))
         case L.Pooling1D():

@@ -185,8 +185,8 @@ class _Runner:
         self._engine = Engine(graph, scale=scale)
         self._lag = graph.info.target_lag
         self._mask_edges = mask_edges
-        seen = max(graph.output.back or 0, graph.info.warmup_frames)
-        self._reach = max(0, int(-(-(seen - graph.first) // graph.hop)))  # output frames that see what lies before
+        warming = -(-(graph.info.warmup_frames - graph.first) // graph.hop)
+        self._reach = max(0, warming, graph.padded_frames)  # output frames that see what lies before
         self._scores = np.empty((0, graph.output_channels), np.float32)
         self.restart(0)
 

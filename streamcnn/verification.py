@@ -123,11 +123,14 @@ def fitted(graph: Graph, signal: np.ndarray, fixed: int | None = None) -> np.nda
     """
     if fixed is not None:
         return np.resize(signal, (fixed, signal.shape[1])) if len(signal) < fixed else signal[:fixed]
+    clip = graph.clip
+    if clip is not None and len(signal) >= clip.frames:
+        return signal[: len(signal) - (len(signal) - clip.frames) % clip.hop]
     fitting = signal[: len(signal) - (len(signal) - graph.length_class) % graph.period]
     if len(fitting) == 0 or min(graph.totals(len(fitting)).values()) < 1:
         raise InputError(
             f"{len(signal)} frames are too few to give net '{graph.info.name}' one output",
-            f"give at least {whole_length(graph, 1)}",
+            f"give at least {whole_length(graph, 1) if clip is None else clip.frames}",
         )
     return fitting
 

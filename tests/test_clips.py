@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streamcnn.compiler.windows import macs_per_window, needed_spans, shared_parts
 from streamcnn.config import Duration, Peak
 from streamcnn.engine import Engine
-from streamcnn.errors import GraphError, UnsupportedLayerError
+from streamcnn.errors import GraphError, InputError, UnsupportedLayerError
 from streamcnn.graph import layers as records
 from streamcnn.graph import store
 from streamcnn.graph.clip import Clip
@@ -22,10 +22,11 @@ from streamcnn.graph.graph import INPUT, Graph, NetInfo
 from streamcnn.importers.keras import import_keras
 from streamcnn.listener import Listener
 from streamcnn.pipeline import Pipeline
+from streamcnn.verification import check_signal, fitted, keras_oracle, random_signal
 from tests.conftest import inside
 from tests.contract import check_streaming_contract
 from tests.graphs import graphs, signal
-from tests.test_layers import chain, check_model
+from tests.test_layers import chain, check_model, randomized
 
 K = keras.layers
 
@@ -254,3 +255,126 @@ def test_attention_needs_a_clip():
     nodes = import_keras(attended(K.MultiHeadAttention(1, 2))).nodes
     with pytest.raises(GraphError, match="give the graph a clip"):
         Graph(nodes, (3,))
+
+
+def asked(layer: object, **names: str) -> keras.Model:
+    """A model of three inputs that calls an attention layer with them by name."""
+    tensors = {name: keras.Input((12, 4), name=name) for name in "abc"}
+    return keras.Model(list(tensors.values()), layer(**{name: tensors[which] for name, which in names.items()}))
+
+
+@pytest.mark.parametrize("layer", [K.MultiHeadAttention(2, 3), K.GroupQueryAttention(3, 4, 2)])
+def test_attention_is_called_by_name(layer: K.Layer):
+    """Query, value and key are those that the call names, in whatever order Keras keeps them."""
+    check_model(asked(layer, query="a", value="b", key="c"), contract=False)
+    check_model(asked(layer.__class__.from_config(layer.get_config()), key="a", value="c", query="b"), contract=False)
+
+
+def test_a_scale_along_other_axes_is_refused():
+    """RMSNormalization along other axes than the last is refused, as Keras spreads its scale along the last ones."""
+    for how in ({"time_axis": 1}, {"time_axis": 2}):
+        with pytest.raises(UnsupportedLayerError, match="applies its scale along the last ones"):
+            import_keras(chain(K.RMSNormalization(axis=[1, 3]), K.Flatten(), shape=(8, 8, 2)), **how)
+
+
+def test_a_mask_of_attention_is_refused():
+    """A mask that is a tensor of the model is not taken for something else."""
+    a, mask = keras.Input((6, 6)), keras.Input((6, 6))
+    model = keras.Model([a, mask], K.MultiHeadAttention(2, 3)(a, a, attention_mask=mask))
+    with pytest.raises(UnsupportedLayerError, match="attention_mask, a tensor"):
+        import_keras(model)
+
+
+SIDEWAYS: dict[str, tuple[Callable[[], keras.Model], dict[str, int]]] = {
+    "norms of time and channels": (
+        lambda: chain(K.LayerNormalization(axis=[2, 3]), K.UnitNormalization(axis=(2, 3)), shape=(8, 6, 2)),
+        {"time_axis": 2},
+    ),
+    "norms of bands and channels": (
+        lambda: chain(
+            K.LayerNormalization(axis=[1, 3]), K.UnitNormalization(axis=(1, 3)), K.Flatten(), shape=(8, 8, 2)
+        ),
+        {"time_axis": 2},
+    ),
+    "square ones of time": (
+        lambda: chain(
+            K.LayerNormalization(axis=[2, 3]), K.RMSNormalization(axis=(2, 3)), K.Softmax(axis=1), shape=(8, 8, 2)
+        ),
+        {"time_axis": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIDEWAYS)
+def test_axes_are_the_models_own_where_time_is_the_second(name: str):
+    """A layer that names axes works along those of the model, wherever time is among them."""
+    build, how = SIDEWAYS[name]
+    check_model(build(), **how)
+
+
+def test_values_for_each_band_follow_the_bands():
+    """Rescaling and Normalization of planes on their side keep each band's own values; such of frames need a clip."""
+    bands = np.arange(1.0, 9).reshape(8, 1, 1)
+    norm = K.Normalization(axis=1, mean=np.arange(8.0), variance=np.arange(1.0, 9))
+    model = chain(K.Rescaling(bands), norm, shape=(8, None, 2))
+    graph, x = import_keras(model), signal(1, 30, 16)
+    expected = np.moveaxis(np.asarray(model(np.moveaxis(x.reshape(1, 30, 8, 2), 1, 2)))[0], 1, 0).reshape(30, 16)
+    np.testing.assert_allclose(Engine(graph).process(x), expected, atol=1e-4)
+    with pytest.raises(UnsupportedLayerError, match="values of its own for each of 8 frames"):
+        import_keras(chain(K.Rescaling(np.arange(8.0).reshape(8, 1)), shape=(4, None, 2)))
+
+
+@pytest.mark.parametrize(
+    ("build", "how"),
+    [
+        (lambda: chain(K.Conv1D(3, 3), K.Permute((2, 1)), shape=(22, 3)), {"clip_frames": 22}),
+        (lambda: chain(K.Permute((2, 1)), shape=(22, 3)), {"clip_frames": 22}),
+        (two_heads, {}),
+        (lambda: chain(K.GroupNormalization(2), shape=(6, 8, 2)), {"time_axis": 2}),
+    ],
+)
+def test_verification_knows_the_order_of_a_windows_answer(build: Callable[[], keras.Model], how: dict[str, int]):
+    """What a window answers is compared in the model's own order, whichever axis of it is time."""
+    model = randomized(build())
+    graph = import_keras(model, **how)
+    assert check_signal(graph, keras_oracle(model, graph), random_signal(graph), "noise").passed
+
+
+def test_reshapes_come_out_even():
+    """A clip that cannot be reshaped is refused; a stream's length class is one for which its reshapes come out even."""
+    model = chain(K.Reshape((10, 6)), K.Flatten(), shape=(None, 3))
+    with pytest.raises(GraphError, match="25 frames of the shape .* cannot be reshaped"):
+        import_keras(model, clip_frames=25)
+    assert import_keras(model, clip_frames=20).clip.frames == 20
+    assert import_keras(chain(K.Cropping1D((1, 0)), K.Reshape((-1, 6)), shape=(None, 3))).length_class == 1
+
+
+def test_a_clip_net_cannot_start_prewarmed():
+    """Windows begin with nothing before them, so there is no silence to start after."""
+    with pytest.raises(GraphError, match="answers clips"):
+        Engine(import_keras(MODELS["one vector"][0]()), prewarm=True)
+
+
+def test_a_file_of_whole_windows_is_verified_whole():
+    """A signal is cut to whole windows, not to whole hops, and one that is shorter than a clip is refused."""
+    graph = import_keras(MODELS["flatten"][0](), window_hop=20)
+    assert len(fitted(graph, signal(1, 48, 1))) == 48
+    assert len(fitted(graph, signal(1, 107, 1))) == 88
+    with pytest.raises(InputError, match="give at least 48"):
+        fitted(graph, signal(1, 40, 1))
+
+
+def test_places_are_stored_as_numbers(tmp_path: Path):
+    """A net that reorders a long clip has a file whose header stays small."""
+    graph = import_keras(chain(K.GRU(2, go_backwards=True), shape=(20000, 2)))
+    graph.save(tmp_path / "n.safetensors")
+    header = int.from_bytes((tmp_path / "n.safetensors").read_bytes()[:8], "little")
+    assert header < 10_000
+    assert store.load(tmp_path / "n.safetensors").clip == graph.clip
+
+
+def test_values_for_each_frame_of_a_clip_are_the_models_own():
+    """A clip may be scaled by values of its own for each frame, wherever time is."""
+    frames = np.arange(1.0, 9).reshape(8, 1)
+    check_model(chain(K.Rescaling(frames), K.Flatten(), shape=(6, 8, 2)), time_axis=2)
+    check_model(chain(K.Rescaling(frames), K.Flatten(), shape=(8, 3)))

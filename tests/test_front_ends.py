@@ -90,6 +90,14 @@ STREAMED: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
         lambda x: np.stack([(s := librosa.stft(x, n_fft=64).T).real, s.imag], axis=2).reshape(len(s), -1),
     ),
     "librosa mel": (MEL, lambda x: mel_of(x, **SMALL).T),
+    "librosa mel, odd": (
+        "librosa.feature.melspectrogram: {n_fft: 255, hop_length: 80, n_mels: 10}",
+        lambda x: mel_of(x, n_fft=255, hop_length=80, n_mels=10).T,
+    ),
+    "amplitudes of a waveform": (
+        "librosa.amplitude_to_db: {top_db: null}",
+        lambda x: librosa.amplitude_to_db(x, top_db=None)[:, None],
+    ),
     "librosa mel, htk": (
         "librosa.feature.melspectrogram: {n_fft: 256, n_mels: 20, fmin: 50, fmax: 3000.5, htk: true, norm: null, power: 1}",
         lambda x: mel_of(x, n_fft=256, n_mels=20, fmin=50, fmax=3000.5, htk=True, norm=None, power=1).T,
@@ -298,7 +306,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "a wrong type": ("librosa.stft: {n_fft: long}", r"at steps\[0\].librosa.stft.n_fft: Expected `int`"),
     "another padding": ("librosa.stft: {pad_mode: edge}", "pad_mode: Invalid enum value 'edge'"),
     "a hop of nothing": ("librosa.stft: {hop_length: 0}", "Expected `int` >= 1"),
-    "no floor": ("librosa.power_to_db: {amin: 0}", "Expected `float` > 0"),
+    "a floor without end": ("librosa.power_to_db: {amin: .inf}", "Expected `float` <= 1e"),
+    "a reference without end": ("librosa.power_to_db: {ref: .inf}", "ref"),
+    "no floor": ("librosa.power_to_db: {amin: 0}", "Expected `float` >= 1e-30"),
 }  # fmt: skip
 
 
@@ -325,6 +335,8 @@ UNFIT: dict[str, tuple[str, int | None, str]] = {
         r"steps\[1\] .*4001 Hz at 8000 Hz",
     ),
     "too many coefficients": (MEL + "librosa.feature.mfcc: {n_mfcc: 21}", None, "21 coefficients of 20 bands"),
+    "a spectrum of a waveform": ("tf.signal.linear_to_mel_weight_matrix: {}", None, "needs a spectrum"),
+    "coefficients of a waveform": ("librosa.feature.mfcc: {n_mfcc: 1, dct_type: 1}", None, "cosine transform of type 1"),
     "two transforms": ("librosa.stft: {n_fft: 64}\nlibrosa.stft: {n_fft: 64}", None, "needs a waveform"),
     "a maximum without a clip": (MEL + "librosa.power_to_db: {ref: max}", None, "the maximum of the whole signal"),
     "a clamp without a clip": (MEL + "librosa.power_to_db: {}", None, "80 dB below the maximum"),
@@ -350,6 +362,13 @@ def test_a_front_end_of_another_rate_is_refused(tmp_path: Path):
         ConfigError, match="front.yaml: the front end is for 8000 Hz, the net is said to be for 16000 Hz"
     ):
         check_rate(front, 16000, Path("front.yaml"))
+
+
+def test_framing_that_cannot_be_names_its_step(tmp_path: Path):
+    """Where the length of a clip is worked out of a wrong step, the error names the step too."""
+    front = front_end(tmp_path, "librosa.stft: {n_fft: 64, win_length: 100}")
+    with pytest.raises(GraphError, match=r"steps\[0\] \(librosa.stft\): win_length is 100"):
+        import_keras(chain(K.Flatten(), K.Dense(2), shape=(21, 33)), front_end=front)
 
 
 def test_frames_that_do_not_fit_the_model_are_refused(tmp_path: Path):

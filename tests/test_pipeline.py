@@ -14,7 +14,7 @@ from streamcnn.errors import AudioFileError, ConfigError, GraphError, RateError
 from streamcnn.events import Detection, Event, Gap
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
-from streamcnn.graph.layers import Conv1D, Repeat, SimpleRNN
+from streamcnn.graph.layers import Conv1D, Cropping1D, Repeat, SimpleRNN
 from streamcnn.listener import Listener
 from streamcnn.pipeline import Pipeline
 from streamcnn.replaying import replay
@@ -356,3 +356,20 @@ def test_a_frame_is_known_after_what_it_reads(graph: Graph, frame: int):
     known = max(-1, graph.known_after(frame))
     assert graph.counts(known + 1)[graph.output_name] > frame
     assert known < 0 or graph.counts(known)[graph.output_name] <= frame
+
+
+def test_padding_behind_a_crop_is_masked_too():
+    """A frame that sees a padding zero is masked, also where the frame that was cropped away stood in its place."""
+    layers = [
+        Cropping1D(left=1, right=0),
+        Conv1D(
+            kernel=np.array([[[-40.0]], [[0.0]], [[0.0]]]), bias=np.array([4.0]), padding="same", activation="sigmoid"
+        ),
+    ]
+    graph = Graph.sequential(layers, info=NetInfo("n", RATE))
+    assert (graph.padded_frames, graph.first) == (1, 1)
+    half = np.full((100, 1), 0.5, np.float32)
+    for mask_edges, count in ((True, 0), (False, 1)):
+        pipeline = Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak(threshold=0.9))], mask_edges=mask_edges)
+        found = pipeline.process(half) + pipeline.finish()
+        assert sum(isinstance(event, Detection) for event in found) == count

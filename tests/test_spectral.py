@@ -65,6 +65,14 @@ MELS: dict[str, tuple[Callable[[], keras.Model], dict[str, int]]] = {
         lambda: chain(mel(fft_length=45, sequence_length=30, sequence_stride=7), K.Permute((2, 1)), shape=(None,)),
         {},
     ),
+    "an odd window": (
+        lambda: chain(mel(sequence_length=15, fft_length=16, num_mel_bins=4), K.Permute((2, 1)), shape=(None,)),
+        {},
+    ),
+    "an odd window of Hamming's": (
+        lambda: chain(mel(sequence_length=11, fft_length=17, window="hamming"), K.Permute((2, 1)), shape=(None,)),
+        {},
+    ),
     "of a channel": (lambda: chain(K.Reshape((-1,)), mel(), K.Permute((2, 1)), shape=(None, 1)), {}),
     "before planes": (
         lambda: chain(
@@ -166,6 +174,7 @@ def test_what_no_stream_can_know_is_refused(name: str):
         (records.Spectrum, {"window": np.ones(8), "hop": 2, "fft_length": 7}, "expected 8"),
         (records.Spectrum, {"window": np.ones(8), "hop": 0, "fft_length": 8}, "hop is 0"),
         (records.Spectrum, {"window": np.ones(8), "hop": 2, "fft_length": 8, "padding": "same"}, "padding is 'same'"),
+        (records.Spectrum, {"window": np.ones(8), "hop": 2, "fft_length": 65537}, "prime factor 65537"),
         (records.Spectrum, {"window": [1, np.nan], "hop": 2, "fft_length": 8}, "NaN"),
         (records.Preemphasis, {"coefficient": float("nan")}, "three finite numbers"),
         (records.Polar, {"by": "phase", "width": 3}, "by is 'phase'"),

@@ -138,9 +138,9 @@ def _layer(ops: object, activations: object, layer: L.Layer, shape: Shape, x: ob
             rows = ops.reshape(x, (-1, frames, x.shape[2] // layer.width, layer.width))
             return ops.reshape(_normalized(ops, layer, rows), (-1, frames, x.shape[2]))
         case L.Select():
-            if min(layer.indices) < 0:
+            if layer.indices.min() < 0:
                 x = ops.pad(x, ((0, 0), (0, 0), (0, 1)))
-            return ops.take(x, np.array(layer.indices) % x.shape[2], axis=2)
+            return ops.take(x, layer.indices % x.shape[2], axis=2)
         case L.Conv2D():
             planes = _activated(ops, activations, layer, _plus(conv_2d(ops, layer, x, shape), layer.bias))
             return ops.reshape(planes, (-1, planes.shape[1], planes.shape[2] * planes.shape[3]))

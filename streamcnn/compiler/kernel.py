@@ -1,8 +1,8 @@
 """How kernels are compiled: without the GIL, and with IEEE's arithmetic, in which a division by zero is no exception.
 
-An index that might be negative counts from an array's end, in Python, and that choice at every step keeps LLVM from making vector
-code. So inner loops go over slices, or, where a slice a frame would cost more than the frame, over unsigned places:
-`at(base)` plus numbers of `up_to(count)`.
+An index that might be negative counts from an array's end, in Python, and that choice at every step keeps LLVM from making
+vector code. So inner loops go over slices, or, where a slice a frame would cost more than the frame, over unsigned
+places: `at(base)` plus numbers of `up_to(count)`.
 """
 
 import numpy as np

@@ -104,7 +104,11 @@ def operation(
                 kernels = [packed(kernel, layer.bias) for kernel in layer.kernel]
                 row[T.KERNEL] = weights.add(np.stack([kernel for kernel, _ in kernels]))
                 row[T.BIAS] = weights.add(kernels[0][1])
-                width = (int(row[T.BANDS_OUT]) - 1) * layer.band_stride + (layer.kernel.shape[1] - 1) * layer.band_dilation + 1
+                width = (
+                    (int(row[T.BANDS_OUT]) - 1) * layer.band_stride
+                    + (layer.kernel.shape[1] - 1) * layer.band_dilation
+                    + 1
+                )
                 needs = Needs(scratch=width * size(shapes[0][1:]))
         case L.Pooling2D():
             row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING_2D, layer.pool, layer.by == "average"
@@ -195,7 +199,10 @@ def _recurrent(row: np.ndarray, layer: L.SimpleRNN | L.LSTM | L.GRU, weights: Ar
             row[T.OP] = T.GRU_AFTER if layer.reset_after else T.GRU_BEFORE
     bias = layer.bias
     own, recurrent = (bias[0], bias[1]) if bias is not None and bias.ndim == 2 else (bias, None)
-    products = {(T.KERNEL, T.BIAS): (layer.kernel, own), (T.RECURRENT, T.RECURRENT_BIAS): (layer.recurrent_kernel, recurrent)}
+    products = {
+        (T.KERNEL, T.BIAS): (layer.kernel, own),
+        (T.RECURRENT, T.RECURRENT_BIAS): (layer.recurrent_kernel, recurrent),
+    }
     if row[T.OP] == T.GRU_BEFORE:
         gates, candidate = np.split(layer.recurrent_kernel, [2 * layer.units], axis=1)
         products[T.RECURRENT, T.RECURRENT_BIAS] = gates, None

@@ -250,6 +250,18 @@ class Graph:
                 newest[name] = max(newest.get(name, read), read)
         return newest[INPUT]
 
+    @cached_property
+    def padded_frames(self) -> int:
+        """How many of the first output frames see padding before the signal; 0 for clips, and for recurrent nets."""
+        if self.clip is not None or self.receptive_field is None:
+            return 0
+        whole = {INPUT: 0}  # the first frame of each tensor that sees none
+        for node in self.nodes:
+            rule = self.rules[node.name]
+            first = max(whole[name] for name in node.inputs)
+            whole[node.name] = max(0, -((rule.oldest - first * rule.up) // rule.down))
+        return whole[self.output_name]
+
     @property
     def front_end(self) -> "Graph | None":
         """The part that stands before the model's own layers, as a net of its own; None where there is none."""

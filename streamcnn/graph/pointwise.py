@@ -148,23 +148,34 @@ class Reshape(Layer):
 class Select(Layer):
     """Picks values of each frame by their places in it: slices of channels, permutations, repetitions, zeros.
 
-    `indices`: for each value of an output frame its place in the flattened input frame, -1 for a zero. `shape`: of an
-    output frame.
+    `indices`: int32 (values of an output frame,), for each its place in the flattened input frame, -1 for a zero. `shape`: of
+    an output frame.
     """
 
     kind: ClassVar[str] = "Select"
-    indices: tuple[int, ...]
+    indices: np.ndarray
     shape: Shape
 
     def __post_init__(self):
-        """Check the indices."""
-        object.__setattr__(self, "indices", tuple(int(i) for i in self.indices))
+        """Freeze and check the indices."""
+        indices = np.array(self.indices, np.int32)
+        indices.setflags(write=False)
+        object.__setattr__(self, "indices", indices)
         self._check_frame_shape()
-        if len(self.indices) != size(self.shape) or not self.indices:
-            raise GraphError(f"Select: {len(self.indices)} indices for frames of the shape {self.shape}")
+        if indices.shape != (size(self.shape),):
+            raise GraphError(f"Select: {indices.size} indices for frames of the shape {self.shape}")
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return `shape`; raises GraphError where an index lies outside the input's frame."""
-        if not -1 <= min(self.indices) <= max(self.indices) < size(shapes[0]):
+        if not -1 <= self.indices.min() <= self.indices.max() < size(shapes[0]):
             raise GraphError(f"Select: picks places that frames of the shape {shapes[0]} do not have")
         return self.shape
+
+    @property
+    def parameters(self) -> int:
+        """None: places are not trained."""
+        return 0
+
+    def macs(self, *shapes: Shape) -> int:  # noqa: ARG002
+        """Return 0: nothing is multiplied."""
+        return 0

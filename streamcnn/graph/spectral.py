@@ -19,6 +19,18 @@ from streamcnn.graph.timing import FrameRule
 from streamcnn.graph.timing import window as window_rule
 
 MAX_FFT = 2**20
+MAX_PRIME = 4096
+
+
+def largest_prime(number: int) -> int:
+    """Return the largest prime factor of a number, 1 for 1."""
+    largest, p = 1, 2
+    while number > 1:
+        p = number if p * p > number else p
+        while number % p == 0:
+            largest, number = p, number // p
+        p += 1
+    return largest
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,6 +58,12 @@ class Spectrum(Layer):
         if not self.span <= self.fft_length <= MAX_FFT:
             raise GraphError(
                 f"Spectrum: fft_length is {self.fft_length}, expected {self.span}, a frame's length, to {MAX_FFT}"
+            )
+        prime = largest_prime(self.fft_length)
+        if prime > MAX_PRIME:
+            raise GraphError(
+                f"Spectrum: fft_length is {self.fft_length}, which has the prime factor {prime}",
+                "take a power of two: such a transform would take as many steps a bin",
             )
         self._check_choice("padding", ("valid", "end", "zeros", "reflect"))
         self._check_choice("by", ("magnitude", "power", "complex"))

@@ -18,15 +18,18 @@ from streamcnn import documents
 from streamcnn.documents import Record
 from streamcnn.errors import ConfigError
 
-Count = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+Bands = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+Positive = Annotated[float, msgspec.Meta(ge=1e-30, le=1e30)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
 Power = Annotated[float, msgspec.Meta(gt=0, le=8)]
 
 
 class Preemphasis(Record):
     """librosa.effects.preemphasis. `zi`: null for librosa's start, 0 for silence before it."""
 
-    coef: float = 0.97
+    coef: Finite = 0.97
     zi: Literal[0] | None = None
 
 
@@ -52,7 +55,7 @@ class LibrosaMel(Record):
     center: bool = True
     pad_mode: Literal["constant", "reflect"] = "constant"
     power: Power = 2.0
-    n_mels: Count = 128
+    n_mels: Bands = 128
     fmin: float = 0.0
     fmax: float | None = None
     htk: bool = False
@@ -64,7 +67,7 @@ class PowerToDb(Record):
 
     ref: Positive | Literal["max"] = 1.0
     amin: Positive = 1e-10
-    top_db: Annotated[float, msgspec.Meta(ge=0)] | None = 80.0
+    top_db: NotNegative | None = 80.0
 
 
 class AmplitudeToDb(Record):
@@ -72,16 +75,16 @@ class AmplitudeToDb(Record):
 
     ref: Positive | Literal["max"] = 1.0
     amin: Positive = 1e-5
-    top_db: Annotated[float, msgspec.Meta(ge=0)] | None = 80.0
+    top_db: NotNegative | None = 80.0
 
 
 class LibrosaMfcc(Record):
     """librosa.feature.mfcc of the decibels that the step before gives (its argument `S`)."""
 
-    n_mfcc: Count = 20
+    n_mfcc: Bands = 20
     dct_type: Literal[1, 2, 3] = 2
     norm: Literal["ortho"] | None = "ortho"
-    lifter: Annotated[float, msgspec.Meta(ge=0)] = 0
+    lifter: NotNegative = 0
 
 
 class TfStft(Record):
@@ -98,7 +101,7 @@ class TfStft(Record):
 class TfMel(Record):
     """The product with tf.signal.linear_to_mel_weight_matrix."""
 
-    num_mel_bins: Count = 20
+    num_mel_bins: Bands = 20
     lower_edge_hertz: float = 125.0
     upper_edge_hertz: float = 3800.0
 
@@ -112,20 +115,20 @@ class TfLog(Record):
 class TfMfcc(Record):
     """tf.signal.mfccs_from_log_mel_spectrograms, of it the first `coefficients`, by default all."""
 
-    coefficients: Count | None = None
+    coefficients: Bands | None = None
 
 
 class Standardize(Record):
     """(x - mean) / sqrt(variance + `epsilon`) over a clip: over all of it, or, with `over: time`, of each value of a frame."""
 
     over: Literal["clip", "time"] = "clip"
-    epsilon: Annotated[float, msgspec.Meta(ge=0)] = 1e-8
+    epsilon: NotNegative = 1e-8
 
 
 class Peak(Record):
     """x / max |x| over a clip, as librosa.util.normalize; one whose maximum is below `threshold` stays as it is."""
 
-    threshold: Positive = float(np.finfo(np.float32).tiny)
+    threshold: NotNegative = float(np.finfo(np.float32).tiny)
 
 
 class Step(Record, omit_defaults=True):

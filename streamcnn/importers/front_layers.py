@@ -26,6 +26,7 @@ from streamcnn.importers.front_end import (
     PowerToDb,
     Preemphasis,
     Standardize,
+    Step,
     TfLog,
     TfMel,
     TfMfcc,
@@ -44,11 +45,10 @@ FRAMING = (LibrosaMel, LibrosaStft, TfStft)  # the steps that make frames of sam
 
 def framing(front: FrontEnd) -> FrameRule:
     """Return how a front end makes frames of samples."""
-    for step in front.steps:
-        name, settings = step.function
-        if isinstance(settings, FRAMING):
+    for number, step in enumerate(front.steps):
+        if isinstance(step.function[1], FRAMING):
             sketch = Sketch((1,), None, clip=False)
-            MAKERS[type(settings)](sketch, PREFIX + name, Place(INPUT, 1, 2), settings, front.rate)
+            _made(sketch, Place(INPUT, 1, 2), number, step, front.rate)
             return next(iter(sketch.nodes.values())).layer.rule(0)
     return FrameRule()
 
@@ -92,14 +92,19 @@ def sketched(front: FrontEnd, clip_frames: int | None) -> tuple[Sketch, Place]:
     """
     sketch, place = Sketch((1,), clip_frames, clip=clip_frames is not None), Place(INPUT, 1, 2)
     for number, step in enumerate(front.steps):
-        name, settings = step.function
-        try:
-            place = MAKERS[type(settings)](sketch, PREFIX + name, place, settings, front.rate)
-        except NeedsClipError:
-            raise
-        except StreamcnnError as error:
-            raise GraphError(f"front end, steps[{number}] ({name}): {error.message}", error.remedy) from error
+        place = _made(sketch, place, number, step, front.rate)
     return sketch, place
+
+
+def _made(sketch: Sketch, place: Place, number: int, step: Step, rate: int) -> Place:
+    """Add one step's layers; an error in it names the step."""
+    name, settings = step.function
+    try:
+        return MAKERS[type(settings)](sketch, PREFIX + name, place, settings, rate)
+    except NeedsClipError:
+        raise
+    except StreamcnnError as error:
+        raise GraphError(f"front end, steps[{number}] ({name}): {error.message}", error.remedy) from error
 
 
 def _preemphasis(sketch: Sketch, name: str, place: Place, step: Preemphasis, _rate: int) -> Place:
@@ -167,6 +172,9 @@ def _decibels(factor: int) -> Callable[..., Place]:
         scale = factor * DB
         reference = 1.0 if step.ref == "max" else step.ref
         record = logarithm(step.amin, scale, -scale * float(np.log(max(reference, step.amin))))
+        if factor == 2:  # of amplitudes the sign does not count
+            absolute = L.Activation(activation="relu", settings=(-1.0, float("inf"), 0.0))
+            place = replace(place, node=sketch.add(f"{name}/absolute", absolute, place.node))
         made = replace(place, node=sketch.add(name, record, place.node))
         if step.ref == "max":
             if not sketch.clip:
@@ -193,7 +201,12 @@ def _dct(bands: int, count: int, kind: int, norm: str | None) -> np.ndarray:
     """Return the matrix (bands, count) of a discrete cosine transform."""
     if count > bands:
         raise GraphError(f"{count} coefficients of {bands} bands", f"take at most {bands}")
-    return scipy_module("fft").dct(np.eye(bands), type=kind, norm=norm, axis=1)[:, :count]
+    try:
+        return scipy_module("fft").dct(np.eye(bands), type=kind, norm=norm, axis=1)[:, :count]
+    except (ValueError, RuntimeError) as error:
+        raise GraphError(
+            f"a cosine transform of type {kind} of {bands} bands: {error}", "put it behind mel bands"
+        ) from error
 
 
 def _tf_stft(sketch: Sketch, name: str, place: Place, step: TfStft, _rate: int) -> Place:
@@ -211,6 +224,8 @@ def _tf_stft(sketch: Sketch, name: str, place: Place, step: TfStft, _rate: int) 
 
 def _tf_mel(sketch: Sketch, name: str, place: Place, step: TfMel, rate: int) -> Place:
     bins = sketch.shape(place)[-1]
+    if bins < 2:
+        raise GraphError(f"it needs a spectrum, gets frames of {bins} value", "put tf.signal.stft before it")
     edges = step.lower_edge_hertz, step.upper_edge_hertz
     return _product(sketch, name, place, tf_mel(rate, bins, step.num_mel_bins, *edges))
 

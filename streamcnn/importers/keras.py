@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from streamcnn.errors import GraphError, NetFileError, UnsupportedLayerError
 from streamcnn.graph.clip import Clip
-from streamcnn.graph.graph import Graph, NetInfo, reached, total_period
+from streamcnn.graph.graph import LONG, Graph, NetInfo, Node, reached, total_period
+from streamcnn.graph.layers import Shape, Stack
 from streamcnn.importers.front_end import FrontEnd
 from streamcnn.importers.front_layers import framing, put_before, samples, sketched
 from streamcnn.importers.front_layers import length_class as front_length_class
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import keras as keras_types
 
 MAX_UNPACKED_BYTES = 2**31
+MOST_CLASSES = 1024  # of lengths, that are tried
 STEPS_OF_A_HOP = 8  # a window's usual hop is a whole number of steps of the slowest layer that has so many in a clip
 
 
@@ -86,9 +88,11 @@ def import_keras(
     else:
         walk, clip_frames = _behind(front_end, model, clip_frames, time_axis)
     nodes, shape, length_class = reached(walk.nodes, walk.output), walk.input_shape, 0
-    if walk.clip is None and walk.frames is not None:
-        # A model of a fixed length pads for that length; one of any length is taken to get multiples of its strides.
-        length_class = walk.frames % total_period(nodes)
+    if walk.clip is None:
+        # A model of a fixed length pads for that length; one of any length is taken to get multiples of its strides, if
+        # its reshapes, which must come out even, let it.
+        period = total_period(nodes)
+        length_class = _even_class(nodes, shape, period) if walk.frames is None else walk.frames % period
     info = replace(info, time_axis=walk.time_axis)
     if front_end is not None:
         length_class, own = front_length_class(front_end, length_class, total_period(nodes)), len(nodes)
@@ -103,6 +107,16 @@ def import_keras(
             f"window_hop is {window_hop}, but the net streams by itself", "leave it out, or give clip_frames"
         )
     return Graph(nodes, shape, length_class, info)
+
+
+def _even_class(nodes: tuple[Node, ...], shape: Shape, period: int) -> int:
+    """Return the first length class for which all frames that are stacked come out even, 0 where none does."""
+    stacks = [node for node in nodes if isinstance(node.layer, Stack)]
+    for length_class in range(min(period, MOST_CLASSES)) if stacks else ():
+        totals = Graph(nodes, shape, length_class).totals(length_class + period * -(-LONG // period))
+        if all(totals[node.inputs[0]] % node.layer.frames == 0 for node in stacks):
+            return length_class
+    return 0
 
 
 def walked(model: object, clip_frames: int | None, time_axis: int | None) -> Walk:

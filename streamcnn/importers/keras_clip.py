@@ -56,6 +56,7 @@ def _reshape(sketch: Sketch, layer: object, name: str, place: Place, _builtin: B
     whole, target = sketch.vector(place, name), tuple(int(n) for n in layer.target_shape)
     known = size(tuple(n for n in target if n != -1))
     target = tuple(size(sketch.dims(whole)) // known if n == -1 else n for n in target)
+    # `reshaped` refuses what does not come out even.
     return sketch.reshaped(whole, name, target)
 
 
@@ -161,7 +162,7 @@ def _along_axes(sketch: Sketch, layer: object, name: str, place: Place, _builtin
         done = Place(sketch.add(name, L.Activation(activation="softmax"), flat.node), None, flat.rank)
         made = sketch.reshaped(done, name, dims)
     else:
-        record = normalization(layer, size(dims[len(others) :]))
+        record = normalization(layer, size(dims[len(others) :]), whole.rank + 1)
         made = replace(moved, node=sketch.add(name, record, moved.node))
     back = sketch.permuted(made, f"{name}/back", tuple(np.argsort(order).tolist()))
     return _as_before(sketch, back, name, place)

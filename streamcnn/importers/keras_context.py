@@ -13,13 +13,28 @@ from streamcnn.graph.layer import Shape
 class Context(NamedTuple):
     """Where a layer stands: the length of its input in frames (None: any), the shape of a frame, and Keras' functions.
 
-    `leading`: the axes before a frame's own: batch and time, or, inside TimeDistributed, batch alone.
+    `leading`: the axes before a frame's own: batch and time, or, inside TimeDistributed, batch alone. `time`: which axis of
+    the model's tensor is time; a frame has the others, in their order.
     """
 
     frames: int | None
     shape: Shape
     builtin: Callable[[object], str | None]  # the name of one of Keras' own activation functions, None for any other
     leading: int = 2
+    time: int = 1
+
+    def axis(self, given: int) -> int:
+        """Return the number of an axis of the model's tensor where time comes first, behind the batch alone."""
+        given %= self.leading + len(self.shape)
+        if self.leading == 1 or given == 0 or given > self.time:
+            return given
+        return 1 if given == self.time else given + 1
+
+    def behind_time(self, values: np.ndarray) -> np.ndarray:
+        """Return what is broadcast against the model's tensor, with its axis of time, where it has one, first."""
+        rank = self.leading + len(self.shape)
+        whole = values.reshape((1,) * (rank - values.ndim) + values.shape) if values.ndim < rank else values
+        return whole if self.leading == 1 else np.moveaxis(whole, self.time, 1)
 
 
 class NeedsClipError(UnsupportedLayerError):

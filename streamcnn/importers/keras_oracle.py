@@ -36,14 +36,15 @@ def keras_tensors(model: "keras_types.Model", windows: np.ndarray, graph: Graph)
     # A MelSpectrogram takes its maximum of the whole batch: it must not come from another window.
     batches = windows[:, None] if "MelSpectrogram" in walk.kinds else [windows]
     answers = [probe(walk.inputs(batch), training=False) for batch in batches]
+    answers = [answer if isinstance(answer, (list, tuple)) else [answer] for answer in answers]
     values = [np.concatenate([np.asarray(value) for value in parts]) for parts in zip(*answers, strict=True)]
     arrays = [_frames(value, walk.time_of(tensor)) for value, tensor in zip(values, tensors.values(), strict=False)]
-    outputs = [
-        _frames(value, walk.time_of(tensor))
-        for value, tensor in zip(values[len(tensors) :], model.outputs, strict=True)
-    ]
-    if graph.clip is not None:
-        outputs = [output.reshape(len(windows), -1) for output in outputs]
+    outputs = values[len(tensors) :]
+    if graph.clip is None:
+        times = (walk.time_of(tensor) for tensor in model.outputs)
+        outputs = [_frames(value, time) for value, time in zip(outputs, times, strict=True)]
+    else:  # a window's answer is as the model gives it
+        outputs = [value.reshape(len(windows), -1) for value in outputs]
     return {**dict(zip(tensors, arrays, strict=True)), OUTPUT: np.concatenate(outputs, axis=1)}
 
 

@@ -208,6 +208,16 @@ def _spread(values: np.ndarray, shape: Shape) -> np.ndarray:
     return np.broadcast_to(values, shape).ravel()
 
 
+def _within_frames(layer: object, values: object, context: Context) -> np.ndarray:
+    """Return values that are broadcast against the model's tensor as they stand in a frame; not along time."""
+    values = context.behind_time(np.asarray(values, np.float64))
+    if context.leading > TIME and values.shape[TIME] != 1:
+        raise NeedsClipError(
+            layer.name, f"it has values of its own for each of {values.shape[TIME]} frames", CLIP_REMEDY
+        )
+    return _spread(values[0, 0] if context.leading > TIME else values[0], context.shape)
+
+
 def _batch_normalization(layer: object, context: Context) -> Chain:
     axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
     _need_last_axis(layer, axis, context)
@@ -220,27 +230,29 @@ def _batch_normalization(layer: object, context: Context) -> Chain:
 
 
 def _normalization(layer: object, context: Context) -> Chain:
-    rank = context.leading + len(context.shape)
-    if any(axis % rank < context.leading for axis in layer.axis):
+    if any(context.axis(axis) < context.leading for axis in layer.axis):
         raise NeedsClipError(layer.name, "it normalizes along time", CLIP_REMEDY)
-    mean, variance = (np.asarray(array(v), np.float64) for v in (layer.mean, layer.variance))
+    mean, variance = (_within_frames(layer, array(v), context) for v in (layer.mean, layer.variance))
     deviation = np.maximum(np.sqrt(variance), 1e-7)  # keras.config.epsilon(), as Keras divides
     if getattr(layer, "invert", False):
-        return _affine(deviation, mean, context.shape)
-    scale, center = _spread(1 / deviation, context.shape), _spread(mean, context.shape)
-    return one(L.Affine(scale=scale, offset=np.zeros(len(scale)), center=center))
+        return one(L.Affine(scale=deviation, offset=mean))
+    return one(L.Affine(scale=1 / deviation, offset=np.zeros(len(mean)), center=mean))
 
 
 def _rescaling(layer: object, context: Context) -> Chain:
-    return _affine(np.asarray(layer.scale), np.asarray(layer.offset), context.shape)
+    scale, offset = (_within_frames(layer, values, context) for values in (layer.scale, layer.offset))
+    return one(L.Affine(scale=scale, offset=offset))
 
 
 def _normalization_along_axes(layer: object, context: Context) -> Chain:
-    return one(normalization(layer, _trailing_width(layer, layer.axis, context)))
+    return one(normalization(layer, _trailing_width(layer, layer.axis, context), context.leading + len(context.shape)))
 
 
-def normalization(layer: object, width: int) -> L.Normalize:
-    """Return the record of a layer that normalizes runs of `width` values: layer, RMS or unit normalization."""
+def normalization(layer: object, width: int, rank: int) -> L.Normalize:
+    """Return the record of a layer that normalizes runs of `width` values of a tensor of so many axes, the batch included.
+
+    Layer, RMS or unit normalization.
+    """
     if getattr(layer, "rms_scaling", False):
         raise UnsupportedLayerError(
             layer.name, "rms_scaling is deprecated, and divides by the variance about the mean", "use RMSNormalization"
@@ -249,6 +261,13 @@ def normalization(layer: object, width: int) -> L.Normalize:
         case "LayerNormalization":
             by, scale, offset = "layer", getattr(layer, "gamma", None), getattr(layer, "beta", None)
         case "RMSNormalization":
+            axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+            if sorted(axis % rank for axis in axes) != list(range(rank - len(axes), rank)):
+                raise UnsupportedLayerError(
+                    layer.name,
+                    f"it normalizes along the axes {list(axes)}, but Keras applies its scale along the last ones",
+                    "bring those axes to the end with a Permute, or use LayerNormalization",
+                )
             by, scale, offset = "rms", layer.scale, None
         case _:
             return L.Normalize(by="unit", width=width, epsilon=UNIT_EPSILON)
@@ -257,7 +276,8 @@ def normalization(layer: object, width: int) -> L.Normalize:
 
 
 def _need_last_axis(layer: object, axis: int, context: Context) -> None:
-    if axis not in (-1, context.leading + len(context.shape) - 1):
+    axis = context.axis(axis)
+    if axis != context.leading + len(context.shape) - 1:
         where = "time" if axis == TIME and context.leading > TIME else f"axis {axis}"
         raise NeedsClipError(layer.name, f"it works along {where}", f"use axis=-1, or {CLIP_REMEDY}")
 
@@ -265,7 +285,7 @@ def _need_last_axis(layer: object, axis: int, context: Context) -> None:
 def _trailing_width(layer: object, axis: int | list[int], context: Context) -> int:
     """Return how many values lie along the given axes, which must be the last ones of a frame."""
     rank = context.leading + len(context.shape)
-    axes = sorted(a % rank for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
+    axes = sorted(context.axis(a) for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
     if axes != list(range(rank - len(axes), rank)) or axes[0] < context.leading:
         along = "time, which needs the whole signal" if TIME in axes and context.leading > TIME else f"the axes {axes}"
         raise NeedsClipError(layer.name, f"it normalizes along {along}", f"use axis=-1, or {CLIP_REMEDY}")
@@ -355,7 +375,10 @@ def _reshape(layer: object, context: Context) -> Chain:
     target, values = tuple(int(n) for n in layer.target_shape), size(context.shape)
     frames, shape = target[0], target[1:]
     if context.frames is not None:
-        frames, *shape = _resolved(target, context.frames * values)
+        resolved = _resolved(target, context.frames * values)
+        if size(resolved) != context.frames * values:
+            raise GraphError(f"{context.frames} frames of the shape {context.shape} cannot be reshaped to {target}")
+        frames, *shape = resolved
     elif frames != -1 or -1 in shape:
         raise NeedsClipError(
             layer.name,

@@ -10,9 +10,10 @@ import numpy as np
 from streamcnn.errors import UnsupportedLayerError
 from streamcnn.graph import layers as L
 from streamcnn.importers.keras_context import Chain, Context, array, check_layer
+from streamcnn.importers.scales import tf_window
 from streamcnn.importers.sketch import Place, Sketch
 from streamcnn.importers.spectra import centered, check_mirrored, clamped, decibels, logarithm
-from streamcnn.optional import keras_module
+from streamcnn.optional import keras_module, scipy_module
 
 
 def _stft_spectrogram(layer: object, context: Context) -> Chain:
@@ -96,10 +97,11 @@ def _window(layer: object, name: str) -> np.ndarray:
     if layer.window is None:
         return np.ones(int(layer.fft_length))  # of which Keras takes all, whatever the sequence_length
     if isinstance(layer.window, str):
-        n = np.arange(length)
-        cosine = np.cos(2 * np.pi * n / length)
-        shapes = {"hann": 0.5 - 0.5 * cosine, "hamming": 0.54 - 0.46 * cosine}
-        if layer.window not in shapes:
+        if layer.window not in ("hann", "hamming"):
             raise UnsupportedLayerError(name, f"its window is '{layer.window}'", "use 'hann' or 'hamming', or an array")
-        return centered(shapes[layer.window], int(layer.fft_length))
+        if keras_module().backend.backend() == "tensorflow":
+            window = tf_window(layer.window, length)
+        else:  # the others take it from SciPy
+            window = scipy_module("signal").get_window(layer.window, length)
+        return centered(window, int(layer.fft_length))
     return centered(array(layer.window), int(layer.fft_length))

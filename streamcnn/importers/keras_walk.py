@@ -99,6 +99,30 @@ def _check_arguments(name: str, use: object, kind: str) -> bool:
     return causal
 
 
+def _attended(name: str, use: object, kind: str) -> list[object]:
+    """Return the query, the value and, where there is one, the key that an attention layer is called with."""
+    args, given = use.arguments.args, dict(use.arguments.kwargs)
+    if kind == "Attention":  # which takes a list of them
+        named = {
+            "inputs": args[0] if args else given.pop("inputs", None),
+            **dict(zip(("mask",), args[1:], strict=False)),
+        }
+        tensors = named.pop("inputs")
+    else:
+        named = dict(
+            zip(("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask"), args, strict=False)
+        )
+        named |= given
+        tensors = [named.pop(part, None) for part in ("query", "value", "key")]
+    for argument, value in {**given, **named}.items():
+        leaves = value if isinstance(value, (list, tuple)) else [value]
+        if argument not in ("query", "value", "key") and any(hasattr(leaf, "_keras_history") for leaf in leaves):
+            raise UnsupportedLayerError(
+                name, f"it is called with {argument}, a tensor", "call it without a mask, or with use_causal_mask=True"
+            )
+    return [tensor for tensor in tensors if tensor is not None]
+
+
 def _flat(shape: Shape) -> L.Layer:
     return L.Reshape(shape=(size(shape),))
 
@@ -193,7 +217,7 @@ class Walk:
     def _joined_outputs(self, places: list[Place]) -> str:
         """Return the node that makes all outputs, side by side."""
         sketch = self._sketch
-        if sketch.clip and len({(place.time, sketch.length(place)) for place in places}) > 1:
+        if sketch.clip and len(places) > 1:  # each as the model has it, one behind the other
             places = [sketch.vector(place, "outputs") for place in places]
         if sketch.clip:
             places = [place if place.time is None else sketch.frames(place, "outputs") for place in places]
@@ -220,8 +244,9 @@ class Walk:
         if kind == "InputLayer":
             return
         self.kinds.add(kind)
-        places = [self._source(tensor, operation) for tensor in use.input_tensors]
         name = prefix + operation.name
+        tensors = _attended(name, use, kind) if kind in ATTENTIONS else use.input_tensors
+        places = [self._source(tensor, operation) for tensor in tensors]
         causal = _check_arguments(name, use, kind)
         if hasattr(operation, "_nodes_by_depth") or getattr(operation, "_functional", None) is not None:
             self._visit_nested(functional(operation), places, use, f"{name}/")
@@ -304,7 +329,7 @@ class Walk:
             return clip_place(sketch, layer, name, place, self._builtin)
 
     def _context(self, place: Place) -> Context:
-        return Context(self._sketch.length(place), self._sketch.shape(place), self._builtin)
+        return Context(self._sketch.length(place), self._sketch.shape(place), self._builtin, time=place.time or 1)
 
     def _is_apart_from_time(self, layer: object, kind: str, place: Place) -> bool:
         """Whether a layer works on each frame by itself, with the axis of time where it is."""

@@ -20,7 +20,7 @@ def librosa_mel(
     """
     _check_edges(low_hz, high_hz, rate)
     centers = _hz(np.linspace(_mel(low_hz, htk=htk), _mel(high_hz, htk=htk), bands + 2), htk=htk)
-    frequencies = np.linspace(0, rate / 2, fft_length // 2 + 1)
+    frequencies = np.fft.rfftfreq(fft_length, 1 / rate)  # of an odd length the last one is below half the rate
     ramps, widths = centers[:, None] - frequencies, np.diff(centers)[:, None]
     weights = np.maximum(0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]))
     if slaney_norm:  # about the same energy in each band

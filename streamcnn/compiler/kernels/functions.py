@@ -164,7 +164,7 @@ def softmax(logarithmic, arena, at, width):
 
 @kernel
 def sparsemax(arena, scratch, at, width):
-    """Sparsemax of one run of values, in place, as Keras computes it; see `forward.py`. The scratch holds them in falling order."""
+    """Sparsemax of one run of values, in place, as Keras has it; see `forward.py`. The scratch holds them in falling order."""
     for k in range(width):
         x, place = arena[at + k], k
         while place > 0 and not scratch[place - 1] >= x:

@@ -108,7 +108,9 @@ def pooling_2d(arena, wide, row, zero, done, end, target, frames):
                 for c in up_to(channels):
                     wide[sums + c] = 0.0
                 for n in range(first, last):
-                    for place in range(zero + (n * bands + low) * channels, zero + (n * bands + high) * channels, channels):
+                    for place in range(
+                        zero + (n * bands + low) * channels, zero + (n * bands + high) * channels, channels
+                    ):
                         x = at(place)
                         for c in up_to(channels):
                             wide[sums + c] += np.float64(arena[x + c])

@@ -106,7 +106,9 @@ class _Emitter:
         builder, zero = self.builder, ir.Constant(VECTOR, [ir.Constant(FLOAT, 0.0)] * LANES)
         begins = [self.at(self.start, self.start_step, f) for f in range(self.frames)]
         sums = [
-            self.load(builder.add(begin, ir.Constant(INT, 4 * LANES * v))) for begin in begins for v in range(self.vectors)
+            self.load(builder.add(begin, ir.Constant(INT, 4 * LANES * v)))
+            for begin in begins
+            for v in range(self.vectors)
         ]
 
         def each_tap(tap: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
@@ -153,16 +155,31 @@ def _tile(frames: int, vectors: int) -> object:
 
     Arguments, int64, addresses and steps in bytes: x (the first frame's first value), x_step (to the next frame), tap_step,
     channels, taps, weights (vectors x taps x channels x lanes), vector_step (between vectors of weights), start (what the sums
-    begin with, a value a lane), start_step (to the next frame's), y, y_step, count (channels of the last vector), one_chain
-    (1: the taps are one chain).
+    begin with, a value a lane), start_step (to the next frame's), y, y_step, count (channels of the last vector), chain (1: the
+    taps are one chain).
     """
 
     @intrinsic
-    def tile(context, x, x_step, tap_step, channels, taps, weights, vector_step, start, start_step, y, y_step, count, one_chain):
-        def codegen(context, builder, signature, values):  # noqa: ARG001
+    def tile(
+        context,
+        x,
+        x_step,
+        tap_step,
+        channels,
+        taps,
+        weights,
+        vector_step,
+        start,
+        start_step,
+        y,
+        y_step,
+        count,
+        one_chain,
+    ):
+        def codegen(context, builder, signature, values):
             *numbers, flag = values
-            chain = builder.icmp_signed("!=", flag, ir.Constant(INT, 0))
-            _Emitter(builder, [*numbers, chain], frames, vectors).emit()
+            one_chain = builder.icmp_signed("!=", flag, ir.Constant(INT, 0))
+            _Emitter(builder, [*numbers, one_chain], frames, vectors).emit()
             return context.get_dummy_value()
 
         return SIGNATURE, codegen
