@@ -60,10 +60,18 @@ def conv_of_one_channel(weights, arena, scratch, row, source, step, target, c_ou
 
 
 @kernel
-def add_products(y, x, w):
-    """Add to each value of y the product of those of x and w."""
+def add_tap(y, x, w, inputs, outputs):
+    """Add to a frame y the products of one tap: in each group, of so many of x's channels with so many outputs."""
+    if inputs == 1 and outputs == 1:
+        for o in range(y.size):
+            y[o] = fma(x[o], w[o], y[o])
+        return
     for o in range(y.size):
-        y[o] = fma(x[o], w[o], y[o])
+        group = (o // outputs) * inputs
+        chain = ZERO
+        for c in range(inputs):
+            chain = fma(x[group + c], w[c * y.size + o], chain)
+        y[o] += chain
 
 
 @kernel
@@ -76,18 +84,8 @@ def conv_grouped(weights, arena, row, source, step, target, frames):
         y = arena[target + t * c_out : target + (t + 1) * c_out]
         for tap in range(row[TAPS]):
             first = source + t * step + tap * row[DILATION] * c_in
-            x = arena[first : first + c_in]
-            kernel = row[KERNEL] + tap * inputs * c_out
-            w = weights[kernel : kernel + inputs * c_out]
-            if inputs == 1 and outputs == 1:
-                add_products(y, x, w)
-                continue
-            for o in range(c_out):
-                group = (o // outputs) * inputs
-                chain = ZERO
-                for c in range(inputs):
-                    chain = fma(x[group + c], w[c * c_out + o], chain)
-                y[o] += chain
+            place = row[KERNEL] + tap * inputs * c_out
+            add_tap(y, arena[first : first + c_in], weights[place : place + inputs * c_out], inputs, outputs)
 
 
 @kernel

@@ -3,8 +3,7 @@
 import numpy as np
 
 from streamcnn.compiler.kernel import at, kernel, up_to
-from streamcnn.compiler.kernels.exponential import fma
-from streamcnn.compiler.kernels.linear import add_products
+from streamcnn.compiler.kernels.linear import add_tap
 from streamcnn.compiler.kernels.tiles import LANES, address, product
 from streamcnn.compiler.tables import (
     BAND_DILATION,
@@ -76,17 +75,8 @@ def conv_2d_grouped(weights, arena, row, source, target, frames):
                 if place < 0 or place >= bands:
                     continue
                 first = source + (t * row[DOWN] + tap // taps * row[DILATION]) * row[C_IN] + place * c_in
-                x, kernel = arena[first : first + c_in], row[KERNEL] + tap * inputs * c_out
-                w = weights[kernel : kernel + inputs * c_out]
-                if inputs == 1 and outputs == 1:
-                    add_products(y, x, w)
-                    continue
-                for o in range(c_out):
-                    group = (o // outputs) * inputs
-                    chain = ZERO
-                    for c in range(inputs):
-                        chain = fma(x[group + c], w[c * c_out + o], chain)
-                    y[o] += chain
+                place = row[KERNEL] + tap * inputs * c_out
+                add_tap(y, arena[first : first + c_in], weights[place : place + inputs * c_out], inputs, outputs)
 
 
 @kernel
