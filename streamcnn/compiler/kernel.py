@@ -9,6 +9,9 @@ import numpy as np
 from numba import njit
 
 kernel = njit(nogil=True, error_model="numpy")
+# Of what calls all kernels: LLVM optimizes a compiled function's code together with that of all that it calls, so that each
+# caller of a caller would cost the compile time of everything once more. These become part of their caller before that.
+part_of_caller = njit(nogil=True, error_model="numpy", inline="always")
 
 
 @kernel

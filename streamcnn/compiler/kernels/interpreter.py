@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernel import kernel, part_of_caller
 from streamcnn.compiler.kernels.attention import attention
 from streamcnn.compiler.kernels.functions import apply
 from streamcnn.compiler.kernels.join import concatenate, merge
@@ -108,7 +108,7 @@ def end_line(lines, counters, arena, line):
     return True
 
 
-@kernel
+@part_of_caller
 def compute(row, links, lines, weights, counters, arena, scratch, wide, done, frames, available, target):
     """Compute the output frames of one node from number `done` on, and write them to the arena at `target`.
 
@@ -174,7 +174,7 @@ def compute(row, links, lines, weights, counters, arena, scratch, wide, done, fr
         apply(row[FUNCTION], weights, row[ARGUMENTS], arena, scratch, target, frames * c_out, row[WIDTH])
 
 
-@kernel
+@part_of_caller
 def run_node(row, links, lines, weights, counters, arena, scratch, wide, ending):
     """Compute every output frame of one node that its inputs suffice for, or, at the end, all that there are."""
     line, out = row[LINE_IN], row[LINE_OUT]
@@ -199,7 +199,7 @@ def run_node(row, links, lines, weights, counters, arena, scratch, wide, ending)
     return True
 
 
-@kernel
+@part_of_caller
 def run_window(steps, rows, links, lines, weights, counters, arena, scratch, wide, window):
     """Make the lines of one window of a clip net: take what it shares with the stream, and compute the rest."""
     for k in range(steps.shape[0]):
@@ -225,7 +225,7 @@ def run_window(steps, rows, links, lines, weights, counters, arena, scratch, wid
             target += frames * width
 
 
-@kernel
+@part_of_caller
 def run_nodes(nodes, links, lines, weights, counters, arena, scratch, wide, ending, out, written):
     """Run all nodes, copy the output frames that became known to `out` from `written` on; return how many are there."""
     last = lines.shape[0] - 1
@@ -245,7 +245,7 @@ def run_nodes(nodes, links, lines, weights, counters, arena, scratch, wide, endi
     return written + fresh
 
 
-@kernel
+@part_of_caller
 def run_windows(steps, rows, links, lines, weights, counters, arena, scratch, wide, length, hop, out, written):
     """Make every window of a clip net whose last frame has come; return how many outputs there are."""
     last = lines.shape[0] - 1

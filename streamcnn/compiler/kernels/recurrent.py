@@ -6,7 +6,7 @@ single frame; both begin with their bias. Gates are functions of whole runs of v
 
 import numpy as np
 
-from streamcnn.compiler.kernel import at, kernel, up_to
+from streamcnn.compiler.kernel import at, kernel, part_of_caller, up_to
 from streamcnn.compiler.kernels.functions import apply
 from streamcnn.compiler.kernels.tiles import MANY, address, product
 from streamcnn.compiler.tables import (
@@ -39,13 +39,13 @@ def add(array, y, x, size):
         array[y + k] += array[x + k]
 
 
-@kernel
+@part_of_caller
 def act(weights, row, scratch, place, size):
     """Apply the layer's activation to a run of values."""
     apply(row[FUNCTION], weights, row[ARGUMENTS], scratch, scratch, place, size, row[C_OUT])
 
 
-@kernel
+@part_of_caller
 def gate(weights, row, scratch, place, size):
     """Apply the gates' activation to a run of values."""
     apply(row[GATE], weights, row[GATE_ARGUMENTS], scratch, scratch, place, size, row[C_OUT])
@@ -85,7 +85,7 @@ def recurrent(weights, arena, scratch, row, source, target, frames):
         to = at(target + (t + 1) * units)
 
 
-@kernel
+@part_of_caller
 def lstm(weights, arena, scratch, row, units, own, rec):
     """Move an LSTM's state by one frame."""
     add(scratch, own, rec, 4 * units)
@@ -102,7 +102,7 @@ def lstm(weights, arena, scratch, row, units, own, rec):
         arena[h + k] = scratch[o + k] * scratch[cell + k]
 
 
-@kernel
+@part_of_caller
 def gru(weights, arena, scratch, row, units, own, rec):
     """Move a GRU's state by one frame; the reset gate works on the product with the state, or on the state before it.
 

@@ -124,30 +124,35 @@ class _Emitter:
         self.store(made)
 
     def store(self, made: list[ir.Value]) -> None:
-        """Store all vectors; of the last one of each frame only the channels that there are."""
-        builder, whole = self.builder, ir.Constant(INT, LANES)
-        kept = cgutils.alloca_once(builder, VECTOR)
-        first = builder.ptrtoint(kept, INT)
+        """Store all vectors; of the last one of each frame only the channels that there are, by way of a buffer."""
+        builder, last = self.builder, ir.Constant(INT, 4 * LANES * (self.vectors - 1))
+        kept = cgutils.alloca_once(builder, ir.ArrayType(VECTOR, self.frames))
+        kept = builder.ptrtoint(kept, INT)
+        full = builder.icmp_signed("==", self.count, ir.Constant(INT, LANES))
+        base = builder.select(full, builder.add(self.y, last), kept)
+        step = builder.select(full, self.y_step, ir.Constant(INT, 4 * LANES))
         for f in range(self.frames):
             for v in range(self.vectors):
-                address = builder.add(self.at(self.y, self.y_step, f), ir.Constant(INT, 4 * LANES * v))
-                value = made[f * self.vectors + v]
-                if v < self.vectors - 1:
-                    builder.store(value, builder.inttoptr(address, VECTOR.as_pointer()), align=4)
-                    continue
-                with builder.if_else(builder.icmp_signed("==", self.count, whole)) as (full, part):
-                    with full:
-                        builder.store(value, builder.inttoptr(address, VECTOR.as_pointer()), align=4)
-                    with part:
-                        builder.store(value, kept)
+                behind = v == self.vectors - 1
+                address = self.at(base, step, f) if behind else self.at(self.y, self.y_step, f)
+                offset = ir.Constant(INT, 0 if behind else 4 * LANES * v)
+                target = builder.inttoptr(builder.add(address, offset), VECTOR.as_pointer())
+                builder.store(made[f * self.vectors + v], target, align=4)
+        with builder.if_then(builder.not_(full)):
 
-                        def copy(number: ir.Value, _values: list, address: ir.Value = address) -> list:
-                            offset = builder.mul(number, ir.Constant(INT, 4))
-                            one = builder.load(builder.inttoptr(builder.add(first, offset), FLOAT.as_pointer()))
-                            builder.store(one, builder.inttoptr(builder.add(address, offset), FLOAT.as_pointer()))
-                            return []
+            def copy_frame(frame: ir.Value, _values: list) -> list:
+                source = builder.add(kept, builder.mul(frame, ir.Constant(INT, 4 * LANES)))
+                target = builder.add(builder.add(self.y, last), builder.mul(frame, self.y_step))
 
-                        self.loop(self.count, [], copy)
+                def copy(number: ir.Value, _values: list) -> list:
+                    offset = builder.mul(number, ir.Constant(INT, 4))
+                    one = builder.load(builder.inttoptr(builder.add(source, offset), FLOAT.as_pointer()))
+                    builder.store(one, builder.inttoptr(builder.add(target, offset), FLOAT.as_pointer()))
+                    return []
+
+                return self.loop(self.count, [], copy)
+
+            self.loop(ir.Constant(INT, self.frames), [], copy_frame)
 
 
 def _tile(frames: int, vectors: int) -> object:
