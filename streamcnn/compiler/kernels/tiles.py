@@ -4,7 +4,7 @@ Theory. What LLVM makes of plain loops over arrays uses a twentieth of what the 
 arrays might overlap. Here a tile's sums are values of an LLVM vector type, which live in registers while the
 inner loop runs over the input channels: each step loads a vector of weights, and multiplies it with one value of each frame.
 
-Lanes are always different output channels. Each of them is the chain that `interpreter` promises, of fused multiply-adds,
+Lanes are always different output channels. Each of them is the chain that this package promises, of fused multiply-adds,
 so the result does not depend on the number of lanes, nor on how many frames a tile has; a processor without such
 an instruction computes the same, slowly.
 """
@@ -38,7 +38,7 @@ SIGNATURE = types.void(*[types.int64] * 13)
 
 
 class _Emitter:
-    """Emits one tile. Addresses and steps are in bytes; `full`: how many channels of the last vector are stored."""
+    """Emits one tile. Addresses and steps are in bytes; `count`: how many channels of the last vector are stored."""
 
     def __init__(self, builder: ir.IRBuilder, arguments: list[ir.Value], frames: int, vectors: int):
         self.builder, self.frames, self.vectors = builder, frames, vectors
