@@ -88,7 +88,7 @@ def _facts(graph: Graph) -> dict:
             }
         )
     info = graph.info
-    costs = _seconds_per_frame(graph)
+    costs = _seconds_per_frame(graph) if rate or graph.clip else []
     return {
         "net": store.identity(graph),
         "rate": rate,

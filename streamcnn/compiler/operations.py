@@ -11,6 +11,7 @@ from streamcnn.compiler.kernels.tiles import MANY, packed
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import MAX_PARAMETERS, defaults, number
 from streamcnn.graph.layer import Shape, size
+from streamcnn.graph.spectral import prime_factors
 
 _BY_NORMALIZE = {"layer": T.BY_LAYER, "rms": T.BY_RMS, "unit": T.BY_UNIT, "peak": T.BY_PEAK}
 _BY_SPECTRUM = {"magnitude": T.MAGNITUDE, "power": T.POWER, "complex": T.COMPLEX}
@@ -175,18 +176,9 @@ def _roots(order: int, count: int) -> np.ndarray:
 
 def _factors(number: int) -> list[int]:
     """Return what a transform's length is a product of: fours, at most one two, and odd primes."""
-    factors, p = [], 3
-    while number % 4 == 0:
-        factors, number = [*factors, 4], number // 4
-    if number % 2 == 0:
-        factors, number = [*factors, 2], number // 2
-    while number > 1:
-        if p * p > number:
-            p = number
-        while number % p == 0:
-            factors, number = [*factors, p], number // p
-        p += 2
-    return factors
+    primes = prime_factors(number)
+    twos = primes.count(2)
+    return [4] * (twos // 2) + [2] * (twos % 2) + primes[twos:]
 
 
 def _recurrent(row: np.ndarray, layer: L.SimpleRNN | L.LSTM | L.GRU, weights: Arena) -> None:

@@ -58,19 +58,7 @@ def plan(graph: Graph, chunk: int) -> Plan:
         rows.add(node, number[node.name], [number[name] for name in node.inputs], int(bursts[number[node.name]]))
     counters = np.zeros((len(lines), T.COUNTER_COLUMNS), np.int64)
     counters[:, T.BASE] = -lines[:, T.HISTORY]
-    return Plan(
-        rows.nodes,
-        rows.links.joined(),
-        lines,
-        counters,
-        rows.weights.joined(),
-        rows.arena_size,
-        rows.constants.joined(),
-        rows.scratch_size,
-        rows.wide_size,
-        chunk,
-        _output_slack(graph),
-    )
+    return rows.plan(rows.nodes, lines, counters, chunk=chunk, output_slack=_output_slack(graph))
 
 
 class Rows:
@@ -100,6 +88,21 @@ class Rows:
         self.wide_size = max(self.wide_size, needs.wide)
         self._rows.append(row)
         return len(self._rows) - 1
+
+    def plan(self, nodes: np.ndarray, lines: np.ndarray, counters: np.ndarray, **others: object) -> Plan:
+        """Return the plan of these tables, with all that the rows hold and need."""
+        return Plan(
+            nodes=nodes,
+            links=self.links.joined(),
+            lines=lines,
+            counters=counters,
+            weights=self.weights.joined(),
+            arena_size=self.arena_size,
+            constants=self.constants.joined(),
+            scratch_size=self.scratch_size,
+            wide_size=self.wide_size,
+            **others,
+        )
 
     @property
     def nodes(self) -> np.ndarray:

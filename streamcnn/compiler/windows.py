@@ -95,23 +95,17 @@ def plan_windows(graph: Graph, chunk: int, *, share: bool) -> Plan:
     counters[:, T.BASE] = -lines[:, T.HISTORY]
     for name, number in local.items():
         counters[number, T.COUNT] = 0 if name == graph.output_name else graph.lengths[name]
-    longest = max(graph.lengths.values())  # scores of one query
-    return Plan(
+    rows.scratch_size = max(rows.scratch_size, *graph.lengths.values())  # the scores of one query of attention
+    return rows.plan(
         rows.nodes[: len(streamed)],
-        rows.links.joined(),
         lines,
         counters,
-        rows.weights.joined(),
-        rows.arena_size,
-        rows.constants.joined(),
-        max(rows.scratch_size, longest),
-        rows.wide_size,
-        chunk,
-        1,
-        np.array(steps, np.int64).reshape(len(steps), T.STEP_COLUMNS),
-        rows.nodes[len(streamed) :],
-        graph.clip.frames,
-        graph.clip.hop,
+        chunk=chunk,
+        output_slack=1,
+        steps=np.array(steps, np.int64).reshape(len(steps), T.STEP_COLUMNS),
+        rows=rows.nodes[len(streamed) :],
+        length=graph.clip.frames,
+        hop=graph.clip.hop,
     )
 
 

@@ -22,15 +22,15 @@ MAX_FFT = 2**20
 MAX_PRIME = 4096
 
 
-def largest_prime(number: int) -> int:
-    """Return the largest prime factor of a number, 1 for 1."""
-    largest, p = 1, 2
+def prime_factors(number: int) -> list[int]:
+    """Return the primes that a number is the product of, in rising order."""
+    factors, p = [], 2
     while number > 1:
         p = number if p * p > number else p
         while number % p == 0:
-            largest, number = p, number // p
+            factors, number = [*factors, p], number // p
         p += 1
-    return largest
+    return factors
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,7 +59,7 @@ class Spectrum(Layer):
             raise GraphError(
                 f"Spectrum: fft_length is {self.fft_length}, expected {self.span}, a frame's length, to {MAX_FFT}"
             )
-        prime = largest_prime(self.fft_length)
+        prime = max(prime_factors(self.fft_length), default=1)
         if prime > MAX_PRIME:
             raise GraphError(
                 f"Spectrum: fft_length is {self.fft_length}, which has the prime factor {prime}",

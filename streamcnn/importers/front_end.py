@@ -17,6 +17,7 @@ import numpy as np
 from streamcnn import documents
 from streamcnn.documents import Record
 from streamcnn.errors import ConfigError
+from streamcnn.graph.graph import MAX_RATE
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 Bands = Annotated[int, msgspec.Meta(ge=1, le=4096)]
@@ -169,7 +170,7 @@ NAMES = {field.encode_name: field.name for field in msgspec.structs.fields(Step)
 class FrontEnd(Record):
     """A whole front end: the rate that it was made for, Hz, and its steps in order."""
 
-    rate: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+    rate: Annotated[int, msgspec.Meta(ge=1, le=MAX_RATE)]
     steps: Annotated[tuple[Step, ...], msgspec.Meta(min_length=1)]
 
 

@@ -36,7 +36,7 @@ from streamcnn.importers.keras_context import NeedsClipError
 from streamcnn.importers.keras_refusals import CLIP_REMEDY
 from streamcnn.importers.scales import librosa_mel, tf_mel, tf_window
 from streamcnn.importers.sketch import Place, Sketch
-from streamcnn.importers.spectra import DB, centered, clamped, logarithm, peak
+from streamcnn.importers.spectra import DB, centered, check_mirrored, clamped, logarithm, peak
 from streamcnn.optional import scipy_module
 
 PREFIX = "front/"  # of the names of a front end's nodes
@@ -120,10 +120,8 @@ def _spectrum(
         raise GraphError(f"it needs a waveform, gets frames of the shape {sketch.shape(place)}", "put it first")
     by = "complex" if power is None else "power" if power == 2 else "magnitude"
     record = spectrum(by)
-    if sketch.clip and record.padding == "reflect" and sketch.length(place) <= record.span // 2:
-        raise GraphError(
-            f"a clip of {sketch.length(place)} samples cannot be mirrored by {record.span // 2}", "use a longer clip"
-        )
+    if record.padding == "reflect":
+        check_mirrored(name, sketch, place, record.span)
     made = Place(sketch.add(name, record, place.node), 1, 3 if power is None else 2)
     if power in (None, 1, 2):
         return made

@@ -160,8 +160,8 @@ def _tile(frames: int, vectors: int) -> object:
 
     Arguments, int64, addresses and steps in bytes: x (the first frame's first value), x_step (to the next frame), tap_step,
     channels, taps, weights (vectors x taps x channels x lanes), vector_step (between vectors of weights), start (what the sums
-    begin with, a value a lane), start_step (to the next frame's), y, y_step, count (channels of the last vector), chain (1: the
-    taps are one chain).
+    begin with, a value a lane), start_step (to the next frame's), y, y_step, count (channels of the last vector), one_chain (1:
+    the taps are one chain).
     """
 
     @intrinsic
