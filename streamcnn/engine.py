@@ -3,19 +3,20 @@
 import numpy as np
 
 from streamcnn.compiler.build import entry_point
-from streamcnn.compiler.kernels import interpreter
-from streamcnn.compiler.kernels.tiles import LANES
+from streamcnn.compiler.kernel import invoke
 from streamcnn.compiler.plan import CHUNK, plan
-from streamcnn.compiler.tables import COUNT
+from streamcnn.compiler.program import Program
 from streamcnn.compiler.windows import plan_windows
 from streamcnn.errors import GraphError, InputError
 from streamcnn.graph.graph import Graph
 
-_process = entry_point(
-    "int64(int64[:,::1], int64[::1], int64[:,::1], float32[::1], int64[:,::1], float32[::1], float32[::1], float64[::1],"
-    " int64[:,::1], int64[:,::1], int64, int64, float32, Array(float32, 2, 'C', readonly=True), int64, boolean,"
-    " float32[:,::1])"
-)(interpreter.process)
+
+def _push(code, program, block, ending, out):
+    """Call the interpreter with the addresses of two arrays."""
+    return invoke(code, (program, block.ctypes.data, block.shape[0], 1 if ending else 0, out.ctypes.data))
+
+
+_pushing = entry_point("int64(int64, int64, Array(float32, 2, 'C', readonly=True), boolean, float32[:,::1])")(_push)
 
 
 class Engine:
@@ -48,13 +49,10 @@ class Engine:
         self.delay = graph.delay
         self.receptive_field = graph.receptive_field
         chunk = min(max_block, CHUNK)
-        self._plan = plan(graph, chunk) if graph.clip is None else plan_windows(graph, chunk, share=share)
-        self._scale = np.float32(scale)
-        self._process = _process()
-        self._arena = np.zeros(self._plan.arena_size + LANES, np.float32)  # a vector may be read beyond the last value
-        self._scratch = np.zeros(self._plan.scratch_size, np.float32)
-        self._wide = np.concatenate([self._plan.constants, np.zeros(self._plan.wide_size)])
-        self._counters = self._plan.counters.copy()
+        laid_out = plan(graph, chunk) if graph.clip is None else plan_windows(graph, chunk, share=share)
+        self._output_slack = laid_out.output_slack
+        self._program = Program(laid_out, scale)
+        self._push = _pushing()
         self._ended = False
         self._prewarm = graph.info.prewarm if prewarm is None else prewarm
         if self._prewarm and (graph.receptive_field is None or self.first or self.delay or graph.clip is not None):
@@ -67,16 +65,16 @@ class Engine:
     @property
     def frames(self) -> int:
         """How many input frames have been processed since the start or the last reset."""
-        return int(self._counters[0, COUNT])
+        return self._program.frames
 
     @property
     def output_frames(self) -> int:
         """How many output frames have come out since the start or the last reset."""
-        return int(self._counters[-1, COUNT])
+        return self._program.output_frames
 
     def max_output_frames(self, frames: int) -> int:
         """Return how many output frames a block of `frames` can give at most."""
-        return -(-frames // self.hop) + self._plan.output_slack
+        return -(-frames // self.hop) + self._output_slack
 
     def process(self, block: np.ndarray) -> np.ndarray:
         """Process a block (frames, channels) or, with one channel, (frames,); any real dtype, computed in float32.
@@ -115,33 +113,13 @@ class Engine:
 
     def reset(self) -> None:
         """Forget everything: the engine is again as when it was made."""
-        self._arena[:] = 0
-        self._counters[:] = self._plan.counters
+        self._program.reset()
         self._ended = False
         if self._prewarm:
             self._hear_silence()
 
     def _run(self, block: np.ndarray, out: np.ndarray, *, ending: bool) -> int:
-        plan = self._plan
-        count = self._process(
-            plan.nodes,
-            plan.links,
-            plan.lines,
-            plan.weights,
-            self._counters,
-            self._arena,
-            self._scratch,
-            self._wide,
-            plan.steps,
-            plan.rows,
-            plan.length,
-            plan.hop,
-            self._scale,
-            block,
-            plan.chunk,
-            ending,
-            out,
-        )
+        count = self._push(self._program.code, self._program.address, block, ending, out)
         if count < 0:
             raise AssertionError("a line of the plan is too short for its frames")
         return count
@@ -151,7 +129,7 @@ class Engine:
         period = self.graph.period
         frames = period * -(-self.graph.receptive_field // period)
         self.process(np.zeros((frames, self.graph.input_channels), np.float32))
-        self._counters -= self._counters[:, COUNT : COUNT + 1].copy()  # each line's BASE moves by its own COUNT
+        self._program.count_from_zero()
 
     def _refuse_after_end(self) -> None:
         if self._ended:

@@ -1,7 +1,8 @@
 """Machine code from Python functions: compiled once per machine, then loaded from disk.
 
-Only entry points are compiled with a signature and cached; the kernels they call become part of them. Numba notices a
-change in the entry point's own file but not in the files it calls into, so each cache folder is named after everything
+What Python calls (`entry_point`) and what the interpreter calls through its tables (`machine_code`) is compiled with a
+signature and cached, each by itself: a net starts with what its own layers need. The kernels they call become part of
+them. Numba notices a change in such a function's own file but not in the files it calls into, so each cache folder is named after everything
 that can change the code: our sources, Numba's version and the processor. A cache that cannot be written, because it is
 read-only or the disk is full, costs the compile time and nothing else.
 """
@@ -40,6 +41,32 @@ def entry_point(signature: str) -> Callable[[Callable], Callable[[], Callable]]:
         return compiled
 
     return decorate
+
+
+def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
+    """Decorate a function to be compiled by itself, for a C signature, when its address is first asked for.
+
+    The decorated name is a function without arguments that returns the address.
+    """
+
+    def decorate(function: Callable) -> Callable[[], int]:
+        @functools.cache
+        def compiled() -> object:
+            with _lock, _cache_folder(cache_directory()) as writable, warnings.catch_warnings():
+                warnings.simplefilter("ignore", NumbaWarning)
+                return numba.cfunc(signature, error_model="numpy", cache=writable)(function)
+
+        return functools.wraps(function)(lambda: compiled().address)
+
+    return decorate
+
+
+# What the interpreter calls for each node: the addresses of its row, the first output frame's number and how many there
+# are, how many frames of the input there are, and the addresses of its frame 0, of the first window and of the output.
+operation = machine_code("void(int64, int64, int64, int64, int64, int64, int64)")
+# A function of values in place: its number, the addresses of its parameters and of the values, how many there are, the
+# length of the runs that softmax and its kin work on, and the address of a scratch.
+activation = machine_code("void(int64, int64, int64, int64, int64, int64)")
 
 
 @functools.cache

@@ -1,12 +1,13 @@
 """What each layer record becomes in the table of nodes: its operation, its numbers, and its weights' places."""
 
 from collections.abc import Sequence
+from math import gcd, inf
 from typing import NamedTuple
 
 import numpy as np
 
 from streamcnn.compiler import tables as T
-from streamcnn.compiler.kernels.linear import FEW_CHANNELS
+from streamcnn.compiler.kernels.linear import PHASE_COLUMNS
 from streamcnn.compiler.kernels.tiles import MANY, packed
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import MAX_PARAMETERS, defaults, number
@@ -21,11 +22,17 @@ _BY_MERGE = {
 }  # fmt: skip
 
 
-class Arena:
-    """Collects arrays end to end and tells where each begins."""
+# What products and activations clip to by the way, where a function is nothing else.
+_BOUNDS = {"linear": (-inf, inf), "relu6": (0.0, 6.0), "hard_tanh": (-1.0, 1.0)}
+_OPEN = _BOUNDS["linear"]
 
-    def __init__(self, dtype: type):
+
+class Arena:
+    """Collects arrays one after the other, each at a multiple of `align` values, and tells where each begins."""
+
+    def __init__(self, dtype: type, align: int = 1):
         self._dtype = dtype
+        self._align = align
         self._parts: list[np.ndarray] = []
         self._size = 0
 
@@ -34,6 +41,7 @@ class Arena:
         if array is None:
             return T.NOTHING
         part = np.ascontiguousarray(array, self._dtype).ravel()
+        part = np.pad(part, (0, -part.size % self._align))
         start = self._size
         self._parts.append(part)
         self._size += part.size
@@ -53,43 +61,54 @@ class Needs(NamedTuple):
 
 
 def operation(
-    row: np.ndarray, layer: L.Layer, shapes: list[Shape], output: Shape, weights: Arena, links: Arena, constants: Arena
+    row: np.ndarray,
+    layer: L.Layer,
+    shapes: list[Shape],
+    output: Shape,
+    arenas: tuple[Arena, Arena, Arena],
+    *,
+    planar: bool,
 ) -> Needs:
-    """Fill in a node's row, and append its weights, links and float64 constants; return what else it needs.
+    """Fill in a node's row, append its weights, links and float64 constants to the arenas; return what else it needs.
 
-    `shapes` and `output` are those of the inputs' and the output's frames.
+    `shapes` and `output` are those of the inputs' and the output's frames. `planar`: lines have the frames of each channel
+    side by side.
     """
-    function, arguments = getattr(layer, "activation", "linear"), None
-    needs = Needs()
+    weights, links, constants = arenas
+    function = getattr(layer, "activation", "linear")
+    arguments = layer.arguments if isinstance(layer, L.Activation) else defaults(function)
+    bounds, needs = _OPEN, Needs()
+    if isinstance(layer, (L.Conv1D, L.Dense, L.Conv1DTranspose, L.Conv2D, L.Activation)) and _bounds(
+        function, arguments
+    ):
+        bounds, function = _bounds(function, arguments), "linear"
     match layer:
         case L.Conv1D():
-            row[T.OP], row[T.TAPS], row[T.DILATION], row[T.GROUPS] = T.CONV, layer.taps, layer.dilation, layer.groups
-            row[T.ROWS] = 1
-            _product(row, layer.kernel, layer.bias, weights)
+            row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = layer.taps, layer.dilation, layer.groups, 1
+            _conv(row, layer.kernel, layer.bias, weights, planar=planar)
         case L.Dense():
-            row[T.OP], row[T.TAPS], row[T.DILATION], row[T.GROUPS] = T.CONV, 1, 1, 1
-            row[T.ROWS] = size(shapes[0][:-1])
-            _product(row, layer.kernel[None], layer.bias, weights)
+            row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = 1, 1, 1, size(shapes[0][:-1])
+            _conv(row, layer.kernel[None], layer.bias, weights, planar=planar)
         case L.Conv1DTranspose():
-            row[T.OP], row[T.TAPS], row[T.DILATION] = T.CONV_TRANSPOSE, layer.kernel.shape[0], layer.dilation
-            row[T.KERNEL], row[T.BIAS] = weights.add(layer.kernel.transpose(0, 2, 1)), weights.add(layer.bias)
-            row[T.CROP] = layer.crop
+            _conv_transpose(row, layer, weights, links)
         case L.Activation():
-            row[T.OP], arguments = T.FUNCTION_ONLY, layer.arguments
+            row[T.OP] = T.FUNCTION_ONLY
         case L.GLU():
             row[T.OP] = T.GLU
         case L.PReLU():
             row[T.OP], row[T.SCALE] = T.PRELU, weights.add(layer.slope)
         case L.Affine():
-            row[T.OP], row[T.CENTER] = T.AFFINE, weights.add(layer.center)
-            row[T.SCALE], row[T.SHIFT] = weights.add(layer.scale), weights.add(layer.offset)
+            center = np.zeros_like(layer.scale) if layer.center is None else layer.center
+            row[T.OP], row[T.CENTER] = T.AFFINE, weights.add(center)
+            row[T.SCALE], row[T.SHIFT_BY] = weights.add(layer.scale), weights.add(layer.offset)
         case L.Normalize():
             row[T.OP], row[T.BY], row[T.EPSILON] = T.NORMALIZE, _BY_NORMALIZE[layer.by], weights.add([layer.epsilon])
-            row[T.SCALE], row[T.SHIFT] = weights.add(layer.scale), weights.add(layer.offset)
+            row[T.SCALE], row[T.SHIFT_BY] = weights.add(layer.scale), weights.add(layer.offset)
         case L.Select():
             row[T.OP], row[T.INDICES] = T.SELECT, links.add(layer.indices)
         case L.Pooling1D():
             row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING, layer.pool, layer.by == "average"
+            row[T.BANDS_IN] = row[T.BANDS_OUT] = row[T.BAND_TAPS] = row[T.BAND_STRIDE] = 1
             needs = Needs(wide=size(output))
         case L.Repeat() | L.ZeroPadding1D() | L.Cropping1D() | L.Stack() | L.Unstack() | L.Reshape():
             row[T.OP] = T.COPY
@@ -99,20 +118,13 @@ def operation(
             )  # fmt: skip
             row[T.BAND_TAPS], row[T.BAND_DILATION] = layer.kernel.shape[1], layer.band_dilation
             _bands(row, layer, shapes[0])
-            if layer.groups > 1:
-                row[T.KERNEL], row[T.BIAS] = weights.add(layer.kernel), weights.add(layer.bias)
-            else:
-                kernels = [packed(kernel, layer.bias) for kernel in layer.kernel]
-                row[T.KERNEL] = weights.add(np.stack([kernel for kernel, _ in kernels]))
-                row[T.BIAS] = weights.add(kernels[0][1])
-                width = (
-                    (int(row[T.BANDS_OUT]) - 1) * layer.band_stride
-                    + (layer.kernel.shape[1] - 1) * layer.band_dilation
-                    + 1
-                )
-                needs = Needs(scratch=width * size(shapes[0][1:]))
+            kernels = [_packed_groups(kernel, layer.bias, layer.groups) for kernel in layer.kernel]
+            row[T.KERNEL] = weights.add(np.stack([kernel for kernel, _ in kernels]))
+            row[T.BIAS] = weights.add(kernels[0][1])
+            width = (int(row[T.BANDS_OUT]) - 1) * layer.band_stride + (layer.kernel.shape[1] - 1) * layer.band_dilation
+            needs = Needs(scratch=(width + 1) * size(shapes[0][1:]))
         case L.Pooling2D():
-            row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING_2D, layer.pool, layer.by == "average"
+            row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING, layer.pool, layer.by == "average"
             row[T.BAND_TAPS] = layer.band_pool
             needs = Needs(wide=output[-1])
             _bands(row, layer, shapes[0])
@@ -123,7 +135,7 @@ def operation(
             row[T.OP], row[T.SPAN], row[T.FFT], row[T.RESULT] = (
                 T.SPECTRUM, layer.span, layer.fft_length, _BY_SPECTRUM[layer.by]
             )  # fmt: skip
-            row[T.MIRRORED], row[T.SPECTRUM_WINDOW] = layer.padding == "reflect", weights.add(layer.window)
+            row[T.REFLECTED], row[T.SPECTRUM_WINDOW] = layer.padding == "reflect", weights.add(layer.window)
             needs = Needs(wide=_transform(row, layer.fft_length, links, constants))
         case L.Polar():
             row[T.OP], row[T.PAIRS], row[T.ANGLE] = T.POLAR, layer.width, layer.by == "angle"
@@ -139,16 +151,51 @@ def operation(
         case _:
             raise AssertionError(f"the compiler does not know {layer.kind}")
     row[T.FUNCTION] = number(function)
-    row[T.ARGUMENTS] = weights.add(_arguments(function if arguments is None else None, arguments))
+    row[T.ARGUMENTS] = weights.add(_padded(arguments))
+    row[T.BOUNDS] = weights.add([*bounds, *_OPEN])
     row[T.WIDTH] = layer.width if isinstance(layer, L.Normalize) else output[-1]
     return needs
 
 
-def _product(row: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, weights: Arena) -> None:
-    """Add a kernel (taps, channels, outputs) as the product that the row's groups and outputs call for reads it."""
-    if row[T.GROUPS] == 1 and (kernel.shape[1] > 1 or kernel.shape[2] > FEW_CHANNELS):
-        kernel, bias = packed(kernel, bias)
+def _conv(row: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, weights: Arena, *, planar: bool) -> None:
+    """Choose the operation for a kernel (taps, channels of a group, outputs), and add its weights as that reads them."""
+    groups, outputs = int(row[T.GROUPS]), kernel.shape[2]
+    if planar:
+        row[T.OP] = T.CONV_PLANAR
+        bias = np.zeros(outputs) if bias is None else bias
+    elif groups == outputs and kernel.shape[1] == 1:
+        # Channels side by side as the lanes of a packed kernel are what a depthwise tile reads.
+        row[T.OP], (kernel, bias) = T.CONV_DEPTHWISE, packed(kernel, bias)
+    else:
+        row[T.OP], (kernel, bias) = T.CONV if groups == 1 else T.CONV_GROUPED, _packed_groups(kernel, bias, groups)
     row[T.KERNEL], row[T.BIAS] = weights.add(kernel), weights.add(bias)
+
+
+def _packed_groups(kernel: np.ndarray, bias: np.ndarray | None, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a kernel and its bias packed group by group."""
+    biases = [None] * groups if bias is None else np.split(bias, groups)
+    parts = [packed(*part) for part in zip(np.split(kernel, groups, axis=2), biases, strict=True)]
+    return np.stack([part for part, _ in parts]), np.stack([part for _, part in parts])
+
+
+def _conv_transpose(row: np.ndarray, layer: L.Conv1DTranspose, weights: Arena, links: Arena) -> None:
+    """Sort a transposed convolution's taps by the phase of the stride, oldest first.
+
+    Output frame i, which with the crop is `at`, sees tap j of input frame n where at = n*stride + j*dilation. So the taps of the
+    frames of one phase are stride/g apart, for g the greatest common divisor of stride and dilation, and their input
+    frames dilation/g: a convolution.
+    """
+    kernel, stride = layer.kernel.transpose(0, 2, 1), layer.stride
+    shared = gcd(stride, layer.dilation)
+    phases = np.zeros((stride, PHASE_COLUMNS), np.int64)
+    for phase in range(stride):
+        taps = [j for j in range(len(kernel)) if (phase - j * layer.dilation) % stride == 0][::-1]
+        phases[phase, 0] = len(taps)
+        if taps:
+            phases[phase, 1] = (phase - taps[0] * layer.dilation) // stride
+            phases[phase, 2] = weights.add(packed(kernel[taps], None)[0])
+    row[T.OP], row[T.DILATION], row[T.CROP] = T.CONV_TRANSPOSE, layer.dilation // shared, layer.crop
+    row[T.PHASES], row[T.BIAS] = links.add(phases), weights.add(packed(kernel[:1], layer.bias)[1])
 
 
 def _bands(row: np.ndarray, layer: L.Conv2D | L.Pooling2D, shape: Shape) -> None:
@@ -202,9 +249,16 @@ def _recurrent(row: np.ndarray, layer: L.SimpleRNN | L.LSTM | L.GRU, weights: Ar
     for columns, product in products.items():
         for column, array in zip(columns, packed(product[0][None], product[1]), strict=True):
             row[column] = weights.add(array)
-    row[T.GATE], row[T.GATE_ARGUMENTS] = number(layer.gate), weights.add(_arguments(layer.gate, None))
+    row[T.GATE], row[T.GATE_ARGUMENTS] = number(layer.gate), weights.add(_padded(defaults(layer.gate)))
 
 
-def _arguments(function: str | None, given: tuple[float, ...] | None) -> list[float]:
-    arguments = defaults(function) if function is not None else given
+def _bounds(function: str, arguments: tuple[float, ...]) -> tuple[float, float] | None:
+    """Return what a function clips to, None where it does anything else."""
+    if function == "relu":
+        slope, limit, threshold = arguments
+        return (0.0, limit) if slope == 0 and threshold == 0 else None
+    return _BOUNDS.get(function)
+
+
+def _padded(arguments: tuple[float, ...]) -> list[float]:
     return [*arguments, *([0.0] * (MAX_PARAMETERS - len(arguments)))]

@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamcnn.compiler import tables as T
+from streamcnn.compiler.kernels.tiles import LANES
 from streamcnn.compiler.operations import Arena, Needs, operation
 from streamcnn.errors import GraphError
+from streamcnn.graph import layers as L
+from streamcnn.graph.functions import OVER_CHANNELS
 from streamcnn.graph.graph import INPUT, Graph, Node
 from streamcnn.graph.layer import size
 
 # Input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors.
 CHUNK = 256
+FEW_CHANNELS = 8  # up to here frames are better lanes than channels
+PLANAR_LAYERS = (L.Conv1D, L.Dense, L.Activation, L.Affine, L.Merge, L.Concatenate)
 MAX_VALUES = 2**28  # of history: a GiB of float32
 
 
@@ -26,7 +31,7 @@ MAX_VALUES = 2**28  # of history: a GiB of float32
 class Plan:
     """The tables of one graph: `nodes`, `links`, `lines` int64, `weights` float32, and how large the other arrays are.
 
-    `constants`: float64, which the float64 scratch begins with. `counters`: of a session's start. A block of n frames gives
+    `lines`: as they are at a session's start. `constants`: float64, which stand before the float64 scratch. A block of n frames gives
     at most ceil(n / hop) + `output_slack` output frames. A clip net has a window of `length` frames that moves by `hop`,
     and the `steps` of each window on its `rows`.
     """
@@ -34,7 +39,6 @@ class Plan:
     nodes: np.ndarray
     links: np.ndarray
     lines: np.ndarray
-    counters: np.ndarray
     weights: np.ndarray
     arena_size: int
     constants: np.ndarray
@@ -53,22 +57,57 @@ def plan(graph: Graph, chunk: int) -> Plan:
     number = {INPUT: 0} | {node.name: k + 1 for k, node in enumerate(graph.nodes)}
     _refuse_endless_history(graph)
     lines, bursts = _lines(graph, chunk)
-    rows = Rows(graph, int((lines[:, T.CAPACITY] * lines[:, T.CHANNELS]).sum()))
+    planar = chunk >= LANES and is_tiny(graph)
+    rows = Rows(graph, place_lines(lines, planar=planar), planar=planar)
     for node in graph.nodes:
         rows.add(node, number[node.name], [number[name] for name in node.inputs], int(bursts[number[node.name]]))
-    counters = np.zeros((len(lines), T.COUNTER_COLUMNS), np.int64)
-    counters[:, T.BASE] = -lines[:, T.HISTORY]
-    return rows.plan(rows.nodes, lines, counters, chunk=chunk, output_slack=_output_slack(graph))
+    return rows.plan(rows.nodes, lines, chunk=chunk, output_slack=_output_slack(graph))
+
+
+def is_tiny(graph: Graph) -> bool:
+    """Whether a net has so few channels everywhere that frames, not channels, should be the lanes of vectors."""
+    return max(size(shape) for shape in graph.shapes.values()) <= FEW_CHANNELS and all(
+        isinstance(node.layer, PLANAR_LAYERS)
+        and len(graph.shapes[node.name]) == 1
+        and graph.rules[node.name].down == 1
+        and getattr(node.layer, "groups", 1) == 1
+        and getattr(node.layer, "activation", "linear") not in OVER_CHANNELS
+        for node in graph.nodes
+    )
+
+
+def give_room(line: np.ndarray, burst: int) -> None:
+    """Fill in how many frames a line holds that gets at most `burst` frames at a time, and how it makes room for them.
+
+    A move may not take longer than to write a burst: longer histories are mirrored.
+    """
+    least = line[T.HISTORY] + burst
+    line[T.MIRRORED] = line[T.HISTORY] > burst
+    line[T.SHIFT] = least if line[T.MIRRORED] else 4 * burst
+    line[T.CAPACITY] = least + line[T.SHIFT]
+
+
+def place_lines(lines: np.ndarray, *, planar: bool = False) -> int:
+    """Fill in where lines lie, one after the other, and what they begin with; return the values they take in all."""
+    end = 0
+    for line in lines:
+        channels, capacity = int(line[T.CHANNELS]), int(line[T.CAPACITY])
+        run = -(-(capacity + LANES) // LANES) * LANES  # of one channel's frames, and a vector that may be stored behind
+        line[T.FRAME_STEP], line[T.CHANNEL_STEP] = (4, 4 * run) if planar and channels > 1 else (4 * channels, 4)
+        line[T.ORIGIN] = 4 * end + line[T.HISTORY] * line[T.FRAME_STEP]
+        line[T.LIMIT] = capacity - line[T.HISTORY]
+        end += run * channels
+    return end
 
 
 class Rows:
     """Fills the table of nodes; counts the arena's values, which the nodes' states come behind, and the scratch."""
 
-    def __init__(self, graph: Graph, arena_size: int):
-        self.weights, self.links, self.constants = Arena(np.float32), Arena(np.int64), Arena(np.float64)
+    def __init__(self, graph: Graph, arena_size: int, *, planar: bool = False):
+        self.weights, self.links, self.constants = Arena(np.float32, LANES), Arena(np.int64), Arena(np.float64)
         self.arena_size, self.wide_size = arena_size, 0
         self.scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
-        self._graph = graph
+        self._graph, self._planar = graph, planar
         self._rows: list[np.ndarray] = []
         self._known: dict[str, tuple[np.ndarray, Needs]] = {}
 
@@ -89,13 +128,12 @@ class Rows:
         self._rows.append(row)
         return len(self._rows) - 1
 
-    def plan(self, nodes: np.ndarray, lines: np.ndarray, counters: np.ndarray, **others: object) -> Plan:
+    def plan(self, nodes: np.ndarray, lines: np.ndarray, **others: object) -> Plan:
         """Return the plan of these tables, with all that the rows hold and need."""
         return Plan(
             nodes=nodes,
             links=self.links.joined(),
             lines=lines,
-            counters=counters,
             weights=self.weights.joined(),
             arena_size=self.arena_size,
             constants=self.constants.joined(),
@@ -113,11 +151,12 @@ class Rows:
         if node.name not in self._known:
             graph, row = self._graph, np.zeros(T.NODE_COLUMNS, np.int64)
             rule, shapes = graph.rules[node.name], [graph.shapes[name] for name in node.inputs]
-            row[T.UP], row[T.DOWN], row[T.OLDEST] = rule.up, rule.down, rule.oldest
+            row[T.UP], row[T.DOWN], row[T.OLDEST], row[T.GRID] = rule.up, rule.down, rule.oldest, 1
             row[T.NEWEST], row[T.RULE_TAIL] = rule.newest + rule.wait, rule.tail
             row[T.C_IN], row[T.C_OUT] = size(shapes[0]), size(graph.shapes[node.name])
             arenas = self.weights, self.links, self.constants
-            self._known[node.name] = row, operation(row, node.layer, shapes, graph.shapes[node.name], *arenas)
+            shape = graph.shapes[node.name]
+            self._known[node.name] = row, operation(row, node.layer, shapes, shape, arenas, planar=self._planar)
         return self._known[node.name]
 
 
@@ -170,7 +209,7 @@ def _lines(graph: Graph, chunk: int) -> tuple[np.ndarray, np.ndarray]:
             beyond = int(np.max(rule.newest_read(whole[node.name] - 1) - (whole[name] - 1)))
             line[T.HISTORY] = max(line[T.HISTORY], kept, -rule.oldest_read(0))
             line[T.TAIL] = max(line[T.TAIL], beyond)
-    bursts, offset = np.zeros(len(now), np.int64), 0
+    bursts = np.zeros(len(now), np.int64)
     for name, k in number.items():
         line = lines[k]
         at_end = max(
@@ -178,8 +217,5 @@ def _lines(graph: Graph, chunk: int) -> tuple[np.ndarray, np.ndarray]:
         )  # at the start nothing has run yet
         bursts[k] = max(int(np.max(later[name] - now[name])), int(first[name]), at_end, 1)
         line[T.CHANNELS] = size(graph.shapes[name])
-        room = max(4 * chunk, 2 * bursts[k], line[T.HISTORY], at_end + line[T.TAIL])
-        line[T.CAPACITY] = line[T.HISTORY] + room
-        line[T.OFFSET] = offset
-        offset += line[T.CAPACITY] * line[T.CHANNELS]
+        give_room(line, max(int(bursts[k]), at_end + int(line[T.TAIL])))
     return lines, bursts

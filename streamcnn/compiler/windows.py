@@ -13,7 +13,7 @@ import numpy as np
 
 from streamcnn.compiler import tables as T
 from streamcnn.compiler.kernels.interpreter import PIECE
-from streamcnn.compiler.plan import Plan, Rows, refuse_beyond_memory
+from streamcnn.compiler.plan import Plan, Rows, give_room, place_lines, refuse_beyond_memory
 from streamcnn.graph.clip import Shared, common
 from streamcnn.graph.graph import INPUT, Graph
 from streamcnn.graph.layer import size
@@ -72,10 +72,10 @@ def plan_windows(graph: Graph, chunk: int, *, share: bool) -> Plan:
     held = [name for name in graph.shapes if taken[name] or computed[name] or name in read]
     local = {name: len(stream) + k for k, name in enumerate(held)}
     lines = np.concatenate([lines, _window_lines(graph, local, computed)])
-    lines[:, T.OFFSET] = (
-        np.cumsum(lines[:, T.CAPACITY] * lines[:, T.CHANNELS]) - lines[:, T.CAPACITY] * lines[:, T.CHANNELS]
-    )
-    arena_size = int((lines[:, T.CAPACITY] * lines[:, T.CHANNELS]).sum())
+    # The output's line counts windows; of the others all frames are there.
+    for name, number in local.items():
+        lines[number, T.COUNT] = 0 if name == graph.output_name else graph.lengths[name]
+    arena_size = place_lines(lines)
     refuse_beyond_memory(graph, arena_size)
     rows = Rows(graph, arena_size)
     nodes = {node.name: node for node in graph.nodes}
@@ -90,16 +90,11 @@ def plan_windows(graph: Graph, chunk: int, *, share: bool) -> Plan:
             if rows.arena_size > before:
                 steps.append([T.FORGET, 0, 0, 0, before, rows.arena_size, 0])
             number -= len(streamed)
-            steps += [[T.COMPUTE, number, 0, local[name], first, end, 0] for first, end in computed[name]]
-    counters = np.zeros((len(lines), T.COUNTER_COLUMNS), np.int64)
-    counters[:, T.BASE] = -lines[:, T.HISTORY]
-    for name, number in local.items():
-        counters[number, T.COUNT] = 0 if name == graph.output_name else graph.lengths[name]
+            steps += [[T.COMPUTE_FRAMES, number, 0, local[name], first, end, 0] for first, end in computed[name]]
     rows.scratch_size = max(rows.scratch_size, *graph.lengths.values())  # the scores of one query of attention
     return rows.plan(
         rows.nodes[: len(streamed)],
         lines,
-        counters,
         chunk=chunk,
         output_slack=1,
         steps=np.array(steps, np.int64).reshape(len(steps), T.STEP_COLUMNS),
@@ -191,7 +186,7 @@ def _stream_lines(
                 history = max(history, int(np.max(now[name] - rule.oldest_read(now[node.name]))), -rule.oldest_read(0))
         bursts[name] = max(1, int(np.max(later[name] - now[name])))
         line[T.CHANNELS], line[T.HISTORY] = size(graph.shapes[name]), max(0, history)
-        line[T.CAPACITY] = line[T.HISTORY] + max(4 * chunk, 2 * bursts[name], line[T.HISTORY])
+        give_room(line, bursts[name])
     return lines, bursts
 
 

@@ -2,49 +2,63 @@
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.build import operation
+from streamcnn.compiler.kernel import floats, integers, kernel
 from streamcnn.compiler.kernels.exponential import exp
-from streamcnn.compiler.tables import ATTENTION_SCALE, BASE, CAUSAL, CHANNELS, COUNT, HEADS, LINKS, OFFSET
+from streamcnn.compiler.tables import (
+    ATTENTION_SCALE,
+    CAUSAL,
+    CHANNELS,
+    COUNT,
+    FRAME_STEP,
+    HEADS,
+    LINES,
+    ORIGIN,
+    SCRATCH,
+    WEIGHTS,
+)  # fmt: skip
 
 ZERO = np.float32(0)
 
 
 @kernel
-def frame_at(links, lines, counters, row, number, frame):
-    """Return where a frame of the input of that number begins in the arena."""
-    line = links[row[LINKS] + number]
-    return lines[line, OFFSET] + (frame - counters[line, BASE]) * lines[line, CHANNELS]
+def frame_at(line, frame):
+    """Return the address of a frame of a line."""
+    return line[ORIGIN] + frame * line[FRAME_STEP]
 
 
-@kernel
-def attention(weights, links, lines, counters, arena, scratch, row, done, target, frames):
+@operation
+def attention(node, done, frames, available, zero, source, target):
     """Weigh the values by the softmax of the products of queries and keys; the scratch takes one query's scores."""
-    heads, scale = row[HEADS], weights[row[ATTENTION_SCALE]]
-    keys = links[row[LINKS] + 1]
-    width, depth = lines[keys, CHANNELS] // heads, lines[links[row[LINKS] + 2], CHANNELS] // heads
+    row = integers(node)
+    lines, heads, scores = integers(row[LINES]), row[HEADS], floats(row[SCRATCH])
+    scale = floats(row[WEIGHTS])[row[ATTENTION_SCALE]]
+    queries, keys, values = integers(lines[0]), integers(lines[1]), integers(lines[2])
+    width, depth = keys[CHANNELS] // heads, values[CHANNELS] // heads
     for t in range(frames):
-        query = frame_at(links, lines, counters, row, 0, done + t)
-        seen = counters[keys, COUNT]
+        query = frame_at(queries, done + t)
+        seen = keys[COUNT]
         if row[CAUSAL]:
             seen = min(seen, done + t + 1)
         for head in range(heads):
-            q, y = query + head * width, target + (t * heads + head) * depth
+            q, y = floats(query + 4 * head * width), floats(target + 4 * (t * heads + head) * depth)
             highest = np.float32(-np.inf)
             for n in range(seen):
-                k = frame_at(links, lines, counters, row, 1, n) + head * width
+                k = floats(frame_at(keys, n) + 4 * head * width)
                 chain = ZERO
                 for c in range(width):
-                    chain += arena[q + c] * arena[k + c]
-                scratch[n] = chain * scale
-                if not scratch[n] <= highest:
-                    highest = scratch[n]
+                    chain += q[c] * k[c]
+                scores[n] = chain * scale
+                if not scores[n] <= highest:
+                    highest = scores[n]
+            for n in range(seen):
+                scores[n] = exp(scores[n] - highest)
             total = ZERO
             for n in range(seen):
-                scratch[n] = exp(scratch[n] - highest)
-                total += scratch[n]
+                total += scores[n]
             for c in range(depth):
-                arena[y + c] = ZERO
+                y[c] = ZERO
             for n in range(seen):
-                v, share = frame_at(links, lines, counters, row, 2, n) + head * depth, scratch[n] / total
+                v, share = floats(frame_at(values, n) + 4 * head * depth), scores[n] / total
                 for c in range(depth):
-                    arena[y + c] += share * arena[v + c]
+                    y[c] += share * v[c]

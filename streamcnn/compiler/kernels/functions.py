@@ -1,10 +1,12 @@
 """Activation functions, by their number in `graph.functions`. NaN stays NaN, as in Keras."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.build import activation
+from streamcnn.compiler.kernel import floats, kernel
 from streamcnn.compiler.kernels.exponential import exp, sigmoid, tanh
 from streamcnn.graph.functions import number
 
@@ -138,35 +140,35 @@ def value(function, p, q, r, x):
 
 
 @kernel
-def softmax(logarithmic, arena, at, width):
+def softmax(logarithmic, y, width):
     """Softmax, or its logarithm, of one run of values, in place."""
-    top = arena[at]
+    top = y[0]
     for k in range(1, width):
-        if not arena[at + k] <= top:
-            top = arena[at + k]
+        if not y[k] <= top:
+            top = y[k]
     if logarithmic:
         total = ZERO
         for k in range(width):
-            arena[at + k] -= top
-            total += exp(arena[at + k])
+            y[k] -= top
+            total += exp(y[k])
         log_total = F32(math.log(total))
         for k in range(width):
-            arena[at + k] -= log_total
+            y[k] -= log_total
         return
     for k in range(width):
-        arena[at + k] = exp(arena[at + k] - top)
+        y[k] = exp(y[k] - top)
     total = ZERO
     for k in range(width):
-        total += arena[at + k]
+        total += y[k]
     for k in range(width):
-        arena[at + k] /= total
+        y[k] /= total
 
 
 @kernel
-def sparsemax(arena, scratch, at, width):
+def sparsemax(y, scratch, width):
     """Sparsemax of one run of values, in place, as Keras has it; see `forward.py`. The scratch holds them in falling order."""
     for k in range(width):
-        x, place = arena[at + k], k
+        x, place = y[k], k
         while place > 0 and not scratch[place - 1] >= x:
             scratch[place] = scratch[place - 1]
             place -= 1
@@ -179,37 +181,49 @@ def sparsemax(arena, scratch, at, width):
             support += 1
     tau = (totals - ONE) / F32(support)
     for k in range(width):
-        over = arena[at + k] - tau
-        arena[at + k] = ZERO if over < ZERO else over
+        over = y[k] - tau
+        y[k] = ZERO if over < ZERO else over
 
 
-@kernel
-def apply(function, weights, arguments, arena, scratch, at, size, width):
-    """Apply a function to `size` values in place; softmax and its kin to each run of `width` of them.
-
-    On a slice, and in place, because only that becomes vector code: an index that might be negative counts from the end, in
-    Python, and two parts of one array might overlap.
-    """
-    p, q, r = weights[arguments], weights[arguments + 1], weights[arguments + 2]
-    y = arena[at : at + size]
-    if function == LINEAR:
-        return
-    if function == RELU and p == ZERO and r == ZERO:
-        for k in range(size):
-            x = ZERO if y[k] < ZERO else y[k]
-            y[k] = q if x > q else x
-    elif function == SIGMOID:
+@activation
+def apply_common(function, arguments, values, size, width, scratch):
+    """Apply one of the most common functions to `size` values in place."""
+    y = floats(values)
+    if function == SIGMOID:
         for k in range(size):
             y[k] = sigmoid(y[k])
-    elif function == TANH:
+    elif function == RELU:  # of a recurrent layer: with its defaults
+        for k in range(size):
+            y[k] = ZERO if y[k] < ZERO else y[k]
+    else:
         for k in range(size):
             y[k] = tanh(y[k])
-    elif function < SOFTMAX:
-        for k in range(size):
-            y[k] = value(function, p, q, r, y[k])
-    else:
-        for start in range(at, at + size, width):
-            if function == SPARSEMAX:
-                sparsemax(arena, scratch, start, width)
-            else:
-                softmax(function == LOG_SOFTMAX, arena, start, width)
+
+
+@activation
+def apply_value(function, arguments, values, size, width, scratch):
+    """Apply any function of one value to `size` values in place."""
+    y, parameters = floats(values), floats(arguments)
+    p, q, r = parameters[0], parameters[1], parameters[2]
+    for k in range(size):
+        y[k] = value(function, p, q, r, y[k])
+
+
+@activation
+def apply_run(function, arguments, values, size, width, scratch):
+    """Apply softmax, or one of its kin, to each run of `width` of `size` values, in place."""
+    for start in range(0, size, width):
+        y = floats(values + 4 * start)
+        if function == SPARSEMAX:
+            sparsemax(y, floats(scratch), width)
+        else:
+            softmax(function == LOG_SOFTMAX, y, width)
+
+
+def code_for(function: int) -> Callable[[], int] | None:
+    """Return what makes the machine code for a function, None for the one that changes nothing."""
+    if function == LINEAR:
+        return None
+    if function == SIGMOID or function == TANH:
+        return apply_common
+    return apply_value if function < SOFTMAX else apply_run

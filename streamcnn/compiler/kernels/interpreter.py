@@ -1,309 +1,316 @@
-"""The interpreter: pushes chunks of the signal through all nodes of a plan."""
+"""The interpreter: pushes chunks of the signal through all nodes of a program.
+
+Theory. Making room in a line moves its history to the front, which for a history of thousands of frames would take longer than the
+block that is being processed, now and then. So a line with more history than a block has frames is mirrored: what is
+written behind SHIFT is written once more, SHIFT frames before it. When the end is reached the history stands at the
+front already, and the line only moves its origin. A block then never costs more than one more copy of its own frames. (A ring that
+is mapped twice, one after the other, would save that copy, but needs whole pages for each line, and an operating system that
+does it.)
+"""
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel, part_of_caller
-from streamcnn.compiler.kernels.attention import attention
-from streamcnn.compiler.kernels.functions import apply
-from streamcnn.compiler.kernels.join import concatenate, merge
-from streamcnn.compiler.kernels.linear import (
-    FEW_CHANNELS,
-    conv_grouped,
-    conv_of_one_channel,
-    conv_transpose,
-)  # fmt: skip
-from streamcnn.compiler.kernels.plane import conv_2d, conv_2d_grouped, pooling_2d
-from streamcnn.compiler.kernels.pointwise import affine, glu, normalize, prelu, select
-from streamcnn.compiler.kernels.recurrent import recurrent
-from streamcnn.compiler.kernels.spectral import polar, preemphasis, spectrum
-from streamcnn.compiler.kernels.tiles import address, product
-from streamcnn.compiler.kernels.window import copy, pooling
+from streamcnn.compiler.kernel import address_of, call, floats, integers, kernel
+from streamcnn.compiler.kernels.denormals import flush_denormals, restore
 from streamcnn.compiler.tables import (
+    ACTIVATE,
     ADVANCE,
-    AFFINE,
+    ARENA_AT,
     ARGUMENTS,
-    ATTENTION,
-    BASE,
-    BIAS,
-    C_IN,
     C_OUT,
     CAPACITY,
+    CHANNEL_STEP,
     CHANNELS,
-    CONCATENATE,
-    CONV,
-    CONV_2D,
-    CONV_TRANSPOSE,
-    COPY,
+    CHUNK_FRAMES,
+    CLIP_FRAMES,
+    CLIP_HOP,
+    COMPUTE,
     COUNT,
-    DILATION,
     DOWN,
     FORGET,
     FRAME_END,
     FRAME_FIRST,
+    FRAME_STEP,
     FROM,
     FUNCTION,
-    FUNCTION_ONLY,
-    GLU,
-    GROUPS,
+    GRID,
     HISTORY,
     INPUTS,
-    KERNEL,
     KIND,
+    LIMIT,
+    LINE_COLUMNS,
     LINE_IN,
     LINE_OUT,
-    LINKS,
-    MERGE,
+    LINES,
+    LINES_AT,
+    LINES_COUNT,
+    MIRRORED,
     NEWEST,
     NODE,
-    NORMALIZE,
-    OFFSET,
+    NODE_COLUMNS,
+    NODES_AT,
+    NODES_COUNT,
     OLDEST,
-    OP,
-    POLAR,
-    POOLING,
-    POOLING_2D,
-    PREEMPHASIS,
-    PRELU,
-    ROWS,
+    ORIGIN,
+    ROWS_AT,
     RULE_TAIL,
-    SELECT,
-    SPECTRUM,
+    SCALE_AT,
+    SCRATCH,
+    SHIFT,
+    STEP_COLUMNS,
+    STEPS_AT,
+    STEPS_COUNT,
     TAIL,
     TAKE,
-    TAPS,
     TO,
     UP,
+    WEIGHTS,
     WIDTH,
 )  # fmt: skip
 
 PIECE = 256  # frames of a window that are computed at a time
 FAILED = -1  # a line was too short: a bug in the plan, reported instead of written over its neighbour
+VALUE = 4  # bytes of a float32
+ZERO = np.float32(0)
 
 
 @kernel
-def make_room(lines, counters, arena, line, frames):
-    """Make sure that `frames` more frames fit behind the newest one; return the arena index of the first of them."""
-    offset, channels = lines[line, OFFSET], lines[line, CHANNELS]
-    count, base = counters[line, COUNT], counters[line, BASE]
-    if count + frames - base > lines[line, CAPACITY]:
-        keep = count - lines[line, HISTORY]
-        if count + frames - keep > lines[line, CAPACITY]:
+def move(y, x, size):
+    """Copy values to a lower address, or to one that they do not reach."""
+    target, source = floats(y), floats(x)
+    for k in range(size):
+        target[k] = source[k]
+
+
+@kernel
+def move_frames(line, y, x, frames):
+    """Copy frames from one address inside a line to another."""
+    if line[CHANNEL_STEP] == VALUE:
+        move(y, x, frames * line[CHANNELS])
+        return
+    for c in range(line[CHANNELS]):
+        move(y + c * line[CHANNEL_STEP], x + c * line[CHANNEL_STEP], frames)
+
+
+@kernel
+def make_room(line, frames):
+    """Make sure that `frames` more frames fit behind the newest one; return the address of the first of them, or FAILED."""
+    count = line[COUNT]
+    if count + frames > line[LIMIT]:
+        shift, first = line[SHIFT], count - line[HISTORY]  # of the frames that must stay
+        if first < mirrored_from(line) or count + frames > line[LIMIT] + shift:
             return FAILED
-        start, size = offset + (keep - base) * channels, lines[line, HISTORY] * channels
-        for k in range(size):
-            arena[offset + k] = arena[start + k]
-        base = keep
-        counters[line, BASE] = base
-    return offset + (count - base) * channels
+        if not line[MIRRORED]:
+            source = line[ORIGIN] + first * line[FRAME_STEP]
+            move_frames(line, source - shift * line[FRAME_STEP], source, line[HISTORY])
+        line[ORIGIN] -= shift * line[FRAME_STEP]
+        line[LIMIT] += shift
+    return line[ORIGIN] + count * line[FRAME_STEP]
 
 
 @kernel
-def end_line(lines, counters, arena, line):
+def mirrored_from(line):
+    """Return the first frame number that will still have a place when the line makes room."""
+    return line[LIMIT] - line[CAPACITY] + line[SHIFT]
+
+
+@kernel
+def advance(line, frames):
+    """Count the frames that have been written behind the newest one."""
+    if line[MIRRORED]:
+        first = max(line[COUNT], mirrored_from(line))
+        again = line[COUNT] + frames - first
+        if again > 0:
+            source = line[ORIGIN] + first * line[FRAME_STEP]
+            move_frames(line, source - line[SHIFT] * line[FRAME_STEP], source, again)
+    line[COUNT] += frames
+
+
+@kernel
+def end_line(line):
     """Put the zeros behind a line's last frame that its readers see there once the signal has ended."""
-    start = make_room(lines, counters, arena, line, lines[line, TAIL])
-    if start < 0:
+    start = make_room(line, line[TAIL])
+    if start == FAILED:
         return False
-    for k in range(lines[line, TAIL] * lines[line, CHANNELS]):
-        arena[start + k] = np.float32(0)
+    for t in range(line[TAIL]):
+        for c in range(line[CHANNELS]):
+            floats(start + t * line[FRAME_STEP] + c * line[CHANNEL_STEP])[0] = ZERO
     return True
 
 
-@part_of_caller
-def compute(row, links, lines, weights, counters, arena, scratch, wide, done, frames, available, target):
-    """Compute the output frames of one node from number `done` on, and write them to the arena at `target`.
+@kernel
+def compute(row, line, out, done, frames, available, target):
+    """Compute the output frames of one node from number `done` on, and write them to `target`.
 
     `available`: the frames of its input that there are, or will ever be: what lies beyond are zeros, or nothing.
     """
-    line = row[LINE_IN]
-    c_in, c_out, op = row[C_IN], row[C_OUT], row[OP]
-    zero = lines[line, OFFSET] - counters[line, BASE] * c_in
-    source = zero + ((done * row[DOWN] + row[OLDEST]) // row[UP]) * c_in
-    if op == CONV:
-        rows = row[ROWS]
-        if row[GROUPS] > 1:
-            conv_grouped(weights, arena, row, source, row[DOWN] * c_in, target, frames)
-        elif c_in == rows and c_out // rows <= FEW_CHANNELS:
-            conv_of_one_channel(weights, arena, scratch, row, source, row[DOWN], target, c_out // rows, frames * rows)
-        else:
-            step = row[DOWN] * c_in // rows
-            product(
-                address(weights, row[KERNEL]), address(weights, row[BIAS]), 0, address(arena, source), step,
-                row[DILATION] * (c_in // rows), c_in // rows, row[TAPS], address(arena, target), c_out // rows, frames * rows,
+    first = done * row[DOWN] + row[OLDEST]
+    if row[UP] > 1:
+        first //= row[UP]
+    source = line[ORIGIN] + first * line[FRAME_STEP]
+    call(row[COMPUTE], (address_of(row), done, frames, available, line[ORIGIN], source, target))
+    if row[ACTIVATE]:
+        step, width, arguments = out[CHANNEL_STEP], row[C_OUT], row[WEIGHTS] + VALUE * row[ARGUMENTS]
+        runs, size = (1, frames * width) if step == VALUE else (width, frames)
+        for run in range(runs):
+            call(
+                row[ACTIVATE], (row[FUNCTION], arguments, target + run * step, size, row[WIDTH], row[SCRATCH])
             )  # fmt: skip
-    elif op == CONV_TRANSPOSE:
-        conv_transpose(weights, arena, scratch, row, zero, done, target, frames)
-    elif op == CONV_2D:
-        if row[GROUPS] > 1:
-            conv_2d_grouped(weights, arena, row, source, target, frames)
-        else:
-            conv_2d(weights, arena, scratch, row, source, target, frames)
-    elif op == FUNCTION_ONLY:
-        for k in range(frames * c_out):
-            arena[target + k] = arena[source + k]
-    elif op == GLU:
-        glu(arena, row, source, target, frames)
-    elif op == PRELU:
-        prelu(weights, arena, row, source, target, frames)
-    elif op == AFFINE:
-        affine(weights, arena, row, source, target, frames)
-    elif op == NORMALIZE:
-        normalize(weights, arena, row, source, target, frames * c_out)
-    elif op == SPECTRUM:
-        spectrum(weights, links, arena, wide, row, zero, done, available, target, frames)
-    elif op == POLAR:
-        polar(arena, row, source, target, frames * c_out)
-    elif op == PREEMPHASIS:
-        preemphasis(weights, arena, row, zero, done, available, target, frames)
-    elif op == SELECT:
-        select(links, arena, row, source, target, frames)
-    elif op == POOLING:
-        pooling(arena, wide, row, zero, done, available, target, frames)
-    elif op == POOLING_2D:
-        pooling_2d(arena, wide, row, zero, done, available, target, frames)
-    elif op == COPY:
-        copy(arena, row, zero, done, target, frames)
-    elif op == MERGE:
-        merge(links, lines, counters, arena, row, done, target, frames)
-    elif op == CONCATENATE:
-        concatenate(links, lines, counters, arena, row, done, target, frames)
-    elif op == ATTENTION:
-        attention(weights, links, lines, counters, arena, scratch, row, done, target, frames)
-    else:
-        recurrent(weights, arena, scratch, row, source, target, frames)
-    if op == CONV or op == CONV_TRANSPOSE or op == CONV_2D or op == FUNCTION_ONLY:
-        apply(row[FUNCTION], weights, row[ARGUMENTS], arena, scratch, target, frames * c_out, row[WIDTH])
 
 
-@part_of_caller
-def run_node(row, links, lines, weights, counters, arena, scratch, wide, ending):
+@kernel
+def run_node(row, ending):
     """Compute every output frame of one node that its inputs suffice for, or, at the end, all that there are."""
-    line, out = row[LINE_IN], row[LINE_OUT]
-    available = counters[line, COUNT]
+    line, out = integers(row[LINE_IN]), integers(row[LINE_OUT])
+    available = line[COUNT]
     for k in range(1, row[INPUTS]):
-        available = min(available, counters[links[row[LINKS] + k], COUNT])
-    done = counters[out, COUNT]
+        available = min(available, integers(integers(row[LINES])[k])[COUNT])
+    done = out[COUNT]
     if ending:
         ready = (available * row[UP] + row[RULE_TAIL]) // row[DOWN]
+    elif row[DOWN] == 1 and row[GRID] == 1:
+        ready = available * row[UP] - row[NEWEST]
     else:
-        ready = -((row[NEWEST] - available * row[UP]) // row[DOWN])
+        ready = -((row[NEWEST] - available // row[GRID] * row[GRID] * row[UP]) // row[DOWN])
     frames = ready - done
     if frames <= 0:
         return True
     # At the end the zeros behind the last frame need room too. It must be made now: once these frames are in the line, its
     # readers have not caught up, and moving the history would lose what they still need.
-    target = make_room(lines, counters, arena, out, frames + (lines[out, TAIL] if ending else 0))
-    if target < 0:
+    target = make_room(out, frames + (out[TAIL] if ending else 0))
+    if target == FAILED:
         return False
-    compute(row, links, lines, weights, counters, arena, scratch, wide, done, frames, available, target)
-    counters[out, COUNT] = ready
+    compute(row, line, out, done, frames, available, target)
+    advance(out, frames)
     return True
 
 
-@part_of_caller
-def run_window(steps, rows, links, lines, weights, counters, arena, scratch, wide, window):
+@kernel
+def run_window(program, window):
     """Make the lines of one window of a clip net: take what it shares with the stream, and compute the rest."""
-    for k in range(steps.shape[0]):
-        step = steps[k]
-        first, end, to = step[FRAME_FIRST], step[FRAME_END], step[TO]
+    for k in range(program[STEPS_COUNT]):
+        step = integers(program[STEPS_AT] + k * 8 * STEP_COLUMNS)
+        first, end = step[FRAME_FIRST], step[FRAME_END]
         if step[KIND] == FORGET:
+            state = floats(program[ARENA_AT])
             for i in range(first, end):
-                arena[i] = np.float32(0)
+                state[i] = ZERO
             continue
-        width = lines[to, CHANNELS]
-        target = lines[to, OFFSET] + (first - counters[to, BASE]) * width
+        to = line_at(program, step[TO])
+        target = to[ORIGIN] + first * to[FRAME_STEP]
         if step[KIND] == TAKE:
-            line = step[FROM]
-            source = lines[line, OFFSET] + (first + window * step[ADVANCE] - counters[line, BASE]) * width
-            for i in range((end - first) * width):
-                arena[target + i] = arena[source + i]
+            line = line_at(program, step[FROM])
+            source = line[ORIGIN] + (first + window * step[ADVANCE]) * line[FRAME_STEP]
+            move(target, source, (end - first) * to[CHANNELS])
             continue
-        row = rows[step[NODE]]
-        available = counters[row[LINE_IN], COUNT]
+        row = integers(program[ROWS_AT] + step[NODE] * 8 * NODE_COLUMNS)
+        line = integers(row[LINE_IN])
         for done in range(first, end, PIECE):
-            frames = min(PIECE, end - done)
-            compute(row, links, lines, weights, counters, arena, scratch, wide, done, frames, available, target)
-            target += frames * width
+            compute(row, line, to, done, min(PIECE, end - done), line[COUNT], target)
+            target += PIECE * to[FRAME_STEP]
 
 
-@part_of_caller
-def run_nodes(nodes, links, lines, weights, counters, arena, scratch, wide, ending, out, written):
-    """Run all nodes, copy the output frames that became known to `out` from `written` on; return how many are there."""
-    last = lines.shape[0] - 1
-    before, width = counters[last, COUNT], lines[last, CHANNELS]
-    if ending and not end_line(lines, counters, arena, 0):
+@kernel
+def line_at(program, number):
+    """Return the line of that number."""
+    return integers(program[LINES_AT] + number * 8 * LINE_COLUMNS)
+
+
+@kernel
+def run_nodes(program, ending, out):
+    """Run all nodes, copy the output frames that became known to the address `out`; return their number."""
+    last = line_at(program, program[LINES_COUNT] - 1)
+    before, width = last[COUNT], last[CHANNELS]
+    if ending and not end_line(line_at(program, 0)):
         return FAILED
-    for k in range(nodes.shape[0]):
-        if not run_node(nodes[k], links, lines, weights, counters, arena, scratch, wide, ending):
+    row, end = program[NODES_AT], program[NODES_AT] + program[NODES_COUNT] * 8 * NODE_COLUMNS
+    while row < end:
+        if not run_node(integers(row), ending):
             return FAILED
-        if ending and not end_line(lines, counters, arena, nodes[k, LINE_OUT]):
+        if ending and not end_line(integers(integers(row)[LINE_OUT])):
             return FAILED
-    fresh = counters[last, COUNT] - before
-    start = lines[last, OFFSET] + (before - counters[last, BASE]) * width
-    for t in range(fresh):
-        for c in range(width):
-            out[written + t, c] = arena[start + t * width + c]
-    return written + fresh
+        row += 8 * NODE_COLUMNS
+    fresh = last[COUNT] - before
+    start = last[ORIGIN] + before * last[FRAME_STEP]
+    if last[CHANNEL_STEP] == VALUE:
+        move(out, start, fresh * width)
+        return fresh
+    values = floats(out)
+    for c in range(width):
+        source = floats(start + c * last[CHANNEL_STEP])
+        for t in range(fresh):
+            values[t * width + c] = source[t]
+    return fresh
 
 
-@part_of_caller
-def run_windows(steps, rows, links, lines, weights, counters, arena, scratch, wide, length, hop, out, written):
+@kernel
+def run_windows(program, out):
     """Make every window of a clip net whose last frame has come; return how many outputs there are."""
-    last = lines.shape[0] - 1
-    while counters[last, COUNT] * hop + length <= counters[0, COUNT]:
-        run_window(steps, rows, links, lines, weights, counters, arena, scratch, wide, counters[last, COUNT])
-        start = lines[last, OFFSET] - counters[last, BASE] * lines[last, CHANNELS]
-        for k in range(out.shape[1]):
-            out[written, k] = arena[start + k]
-        counters[last, COUNT] += 1
-        written += 1
+    stream, last, made = line_at(program, 0), line_at(program, program[LINES_COUNT] - 1), 0
+    width = last[CAPACITY] * last[CHANNELS]
+    while last[COUNT] * program[CLIP_HOP] + program[CLIP_FRAMES] <= stream[COUNT]:
+        run_window(program, last[COUNT])
+        move(out + made * width * VALUE, last[ORIGIN], width)
+        last[COUNT] += 1
+        made += 1
+    return made
+
+
+@kernel
+def take_in(line, block, frames, scale):
+    """Put the frames of a block, times `scale`, into a line; tells whether there was room."""
+    target, channels = make_room(line, frames), line[CHANNELS]
+    if target == FAILED:
+        return False
+    if line[CHANNEL_STEP] == VALUE:
+        x, y = floats(block), floats(target)
+        for k in range(frames * channels):
+            y[k] = x[k] * scale
+    else:
+        for c in range(channels):
+            x, y = floats(block + c * VALUE), floats(target + c * line[CHANNEL_STEP])
+            for t in range(frames):
+                y[t] = x[t * channels] * scale
+    advance(line, frames)
+    return True
+
+
+@kernel
+def push(program, block, frames, ending, out):
+    """Push a block through all nodes, chunk by chunk; then, if `ending`, the end. Returns the number of output frames."""
+    stream, last = line_at(program, 0), line_at(program, program[LINES_COUNT] - 1)
+    chunk, clip, scale = program[CHUNK_FRAMES], program[CLIP_FRAMES], floats(program[SCALE_AT])[0]
+    written, begin, step = 0, 0, stream[CHANNELS] * VALUE
+    width = (last[CAPACITY] if clip > 0 else 1) * last[CHANNELS] * VALUE
+    # One pass more where the signal ends. Its flag is computed: a literal True or False would be a type of its own for
+    # Numba, and have all kernels compiled a second time.
+    while begin < frames or ending:
+        last_pass = begin >= frames
+        now = max(0, min(chunk, frames - begin))
+        if not take_in(stream, block + begin * step, now, scale):
+            return FAILED
+        target = out + written * width
+        made = run_nodes(program, last_pass, target) if program[NODES_COUNT] > 0 else 0
+        if clip > 0 and made != FAILED:
+            made = run_windows(program, target)
+        if made == FAILED:
+            return FAILED
+        written += made
+        if last_pass:
+            break
+        begin += now
     return written
 
 
-def process(
-    nodes,
-    links,
-    lines,
-    weights,
-    counters,
-    arena,
-    scratch,
-    wide,
-    steps,
-    rows,
-    length,
-    hop,
-    scale,
-    block,
-    chunk,
-    ending,
-    out,
-):
-    """Push a block of frames (n, channels), times `scale`, through all nodes, `chunk` at a time; then, if `ending`, the end.
+def process(program, block, frames, ending, out):
+    """Push a block of `frames` at an address, channels last, through all nodes; then, if `ending`, the end.
 
-    Of a clip net `nodes` are those whose work its windows of `length` frames share, and each window, `hop` frames after the
-    one before it, takes the `steps` on its own `rows`; `length` is 0 for any other net.
+    Of a clip net the program's nodes are those whose work its windows share, and each window takes its own steps.
 
-    Writes the output frames that became known into `out` (at least that many, outputs) and returns their number, FAILED
-    where a line was too short for them.
+    Writes the output frames that became known to the address `out` and returns their number, FAILED where a line was too
+    short for them.
     """
-    channels, written, size = lines[0, CHANNELS], 0, block.shape[0]
-    # One pass more where the signal ends. Its flag is computed: a literal True or False would be a type of its own for
-    # Numba, and have all kernels compiled a second time.
-    for begin in range(0, size + (chunk if ending else 0), chunk):
-        frames = max(0, min(chunk, size - begin))
-        target = make_room(lines, counters, arena, 0, frames)
-        if target < 0:
-            return FAILED
-        for t in range(frames):
-            for c in range(channels):
-                arena[target + t * channels + c] = block[begin + t, c] * scale
-        counters[0, COUNT] += frames
-        last_pass = ending and begin >= size
-        written = run_nodes(nodes, links, lines, weights, counters, arena, scratch, wide, last_pass, out, written)
-        if written < 0:
-            return FAILED
-        if length > 0:
-            written = run_windows(
-                steps, rows, links, lines, weights, counters, arena, scratch, wide, length, hop, out, written
-            )
+    before = flush_denormals()
+    written = push(integers(program), block, frames, ending != 0, out)
+    restore(before)
     return written

@@ -1,72 +1,86 @@
-"""Layers that read several lines. `sources`: links to them; each line's frame `done` is the first to be read."""
+"""Layers that read several lines, of the same frames."""
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.build import operation
+from streamcnn.compiler.kernel import floats, integers, kernel
 from streamcnn.compiler.tables import (
     ADD,
     AVERAGE,
-    BASE,
     BY,
     C_OUT,
+    CHANNEL_STEP,
     CHANNELS,
+    FRAME_STEP,
     INPUTS,
-    LINKS,
+    LINE_OUT,
+    LINES,
     MAXIMUM,
     MULTIPLY,
-    OFFSET,
+    ORIGIN,
     SUBTRACT,
 )  # fmt: skip
 
+ONE = np.float32(1)
+
 
 @kernel
-def combine(by, y, x):
+def combine(by, y, x, size):
     """Combine values with those in y, in place."""
     if by == ADD or by == AVERAGE:
-        for i in range(y.size):
+        for i in range(size):
             y[i] += x[i]
     elif by == SUBTRACT:
-        for i in range(y.size):
+        for i in range(size):
             y[i] -= x[i]
     elif by == MULTIPLY:
-        for i in range(y.size):
+        for i in range(size):
             y[i] *= x[i]
     else:
-        sign = np.float32(1) if by == MAXIMUM else np.float32(-1)
-        for i in range(y.size):
+        sign = ONE if by == MAXIMUM else -ONE
+        for i in range(size):
             if not sign * x[i] <= sign * y[i] and y[i] == y[i]:  # a NaN wins
                 y[i] = x[i]
 
 
-@kernel
-def merge(links, lines, counters, arena, row, done, target, frames):
-    """Combine the values of several lines."""
-    size, by = frames * row[C_OUT], row[BY]
-    y = arena[target : target + size]
-    for k in range(row[INPUTS]):
-        line = links[row[LINKS] + k]
-        source = lines[line, OFFSET] + (done - counters[line, BASE]) * lines[line, CHANNELS]
-        x = arena[source : source + size]
-        if k > 0:
-            combine(by, y, x)
-        else:
+@operation
+def merge(node, done, frames, available, zero, source, target):
+    """Combine the values of several lines, run by run: all of the frames, or, planar, those of each channel."""
+    row = integers(node)
+    step, by, lines = integers(row[LINE_OUT])[CHANNEL_STEP], row[BY], integers(row[LINES])
+    runs, size = (1, frames * row[C_OUT]) if step == 4 else (row[C_OUT], frames)
+    for run in range(runs):
+        y = floats(target + run * step)
+        for k in range(row[INPUTS]):
+            line = integers(lines[k])
+            x = floats(line[ORIGIN] + done * line[FRAME_STEP] + run * line[CHANNEL_STEP])
+            if k > 0:
+                combine(by, y, x, size)
+            else:
+                for i in range(size):
+                    y[i] = x[i]
+        if by == AVERAGE:
+            count = np.float32(row[INPUTS])
             for i in range(size):
-                y[i] = x[i]
-    if by == AVERAGE:
-        count = np.float32(row[INPUTS])
-        for i in range(size):
-            y[i] /= count
+                y[i] /= count
 
 
-@kernel
-def concatenate(links, lines, counters, arena, row, done, target, frames):
-    """Put the frames of several lines side by side."""
-    offset = 0
+@operation
+def concatenate(node, done, frames, available, zero, source, target):
+    """Put the channels of several lines side by side."""
+    row = integers(node)
+    out, lines = integers(row[LINE_OUT]), integers(row[LINES])
     for k in range(row[INPUTS]):
-        line = links[row[LINKS] + k]
-        channels = lines[line, CHANNELS]
-        source = lines[line, OFFSET] + (done - counters[line, BASE]) * channels
-        for t in range(frames):
+        line = integers(lines[k])
+        channels, first = line[CHANNELS], line[ORIGIN] + done * line[FRAME_STEP]
+        if out[CHANNEL_STEP] == 4:
+            for t in range(frames):
+                x, y = floats(first + t * line[FRAME_STEP]), floats(target + t * out[FRAME_STEP])
+                for c in range(channels):
+                    y[c] = x[c]
+        else:
             for c in range(channels):
-                arena[target + t * row[C_OUT] + offset + c] = arena[source + t * channels + c]
-        offset += channels
+                x, y = floats(first + c * line[CHANNEL_STEP]), floats(target + c * out[CHANNEL_STEP])
+                for t in range(frames):
+                    y[t] = x[t]
+        target += channels * out[CHANNEL_STEP]

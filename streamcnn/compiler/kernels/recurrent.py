@@ -1,4 +1,4 @@
-"""Recurrent layers, frame by frame. The state h, and the LSTM's c behind it, lie in the arena at STATE.
+"""Recurrent layers, frame by frame. The state h, and what else a cell keeps behind it, lie in the arena at STATE.
 
 Gates are in Keras' order. What comes of the inputs is a product of several frames at once, what comes of the state one of a
 single frame; both begin with their bias. Gates are functions of whole runs of values, in the scratch.
@@ -6,25 +6,29 @@ single frame; both begin with their bias. Gates are functions of whole runs of v
 
 import numpy as np
 
-from streamcnn.compiler.kernel import at, kernel, part_of_caller, up_to
-from streamcnn.compiler.kernels.functions import apply
-from streamcnn.compiler.kernels.tiles import MANY, address, product
+from streamcnn.compiler.build import operation
+from streamcnn.compiler.kernel import call, floats, integers, kernel
+from streamcnn.compiler.kernels.linear import place
+from streamcnn.compiler.kernels.tiles import MANY
 from streamcnn.compiler.tables import (
+    ACTIVATE_GATE,
+    ACTIVATE_STATE,
     ARGUMENTS,
     BIAS,
+    BOUNDS,
     C_IN,
     C_OUT,
     CANDIDATE,
     FUNCTION,
     GATE,
     GATE_ARGUMENTS,
-    GRU_AFTER,
     GRU_BEFORE,
     KERNEL,
-    LSTM,
     OP,
+    PRODUCT,
     RECURRENT,
     RECURRENT_BIAS,
+    SCRATCH,
     STATE,
 )  # fmt: skip
 
@@ -32,96 +36,115 @@ ONE = np.float32(1)
 
 
 @kernel
-def add(array, y, x, size):
+def add(y, x, size):
     """Add a run of values to another one."""
-    y, x = at(y), at(x)
-    for k in up_to(size):
-        array[y + k] += array[x + k]
-
-
-@part_of_caller
-def act(weights, row, scratch, place, size):
-    """Apply the layer's activation to a run of values."""
-    apply(row[FUNCTION], weights, row[ARGUMENTS], scratch, scratch, place, size, row[C_OUT])
-
-
-@part_of_caller
-def gate(weights, row, scratch, place, size):
-    """Apply the gates' activation to a run of values."""
-    apply(row[GATE], weights, row[GATE_ARGUMENTS], scratch, scratch, place, size, row[C_OUT])
+    to, values = floats(y), floats(x)
+    for k in range(size):
+        to[k] += values[k]
 
 
 @kernel
-def recurrent(weights, arena, scratch, row, source, target, frames):
-    """Run a recurrent layer over frames."""
-    units, op, c_in, state = row[C_OUT], row[OP], row[C_IN], row[STATE]
-    gates = 4 if op == LSTM else 3 if op == GRU_AFTER or op == GRU_BEFORE else 1
-    width = gates * units
-    h, to = at(state), at(target)
-    rec = MANY * width  # in the scratch: what comes of the inputs of MANY frames, what comes of the state, and more
+def copy(y, x, size):
+    """Copy a run of values."""
+    to, values = floats(y), floats(x)
+    for k in range(size):
+        to[k] = values[k]
+
+
+@kernel
+def act(row, values, size):
+    """Apply the layer's activation to a run of values."""
+    if row[ACTIVATE_STATE]:
+        call(row[ACTIVATE_STATE], (row[FUNCTION], place(row, ARGUMENTS), values, size, row[C_OUT], row[SCRATCH]))
+
+
+@kernel
+def gate(row, values, size):
+    """Apply the gates' activation to a run of values."""
+    if row[ACTIVATE_GATE]:
+        call(row[ACTIVATE_GATE], (row[GATE], place(row, GATE_ARGUMENTS), values, size, row[C_OUT], row[SCRATCH]))
+
+
+@kernel
+def of_inputs(row, source, t, frames, values, width):
+    """Return where what comes of the inputs of frame t is; that of MANY frames is made with the first of them."""
+    if t % MANY == 0:
+        step = 4 * row[C_IN]
+        call(row[PRODUCT], (
+            place(row, KERNEL), place(row, BIAS), 0, place(row, BOUNDS), source + t * step, step, 0, 4, row[C_IN], 1, values,
+            4 * width, width, min(MANY, frames - t),
+        ))  # fmt: skip
+    return values + 4 * (t % MANY) * width
+
+
+@kernel
+def of_state(row, column, bias, state, values, width):
+    """Make what comes of the state, with the weights that the column names."""
+    call(row[PRODUCT], (
+        place(row, column), place(row, bias), 0, place(row, BOUNDS), state, 0, 0, 4, row[C_OUT], 1, values, 4 * width, width,
+        1,
+    ))  # fmt: skip
+
+
+@operation
+def simple_rnn(node, done, frames, available, zero, source, target):
+    """H = f(kernel x + recurrent h + bias)."""
+    row = integers(node)
+    units, state, values = row[C_OUT], row[STATE], row[SCRATCH]
+    rec = values + 4 * MANY * units
     for t in range(frames):
-        if t % MANY == 0:
-            product(
-                address(weights, row[KERNEL]), address(weights, row[BIAS]), 0, address(arena, source + t * c_in), c_in,
-                0, c_in, 1, address(scratch, 0), width, min(MANY, frames - t),
-            )  # fmt: skip
-        own, wide = t % MANY * width, 2 * units if op == GRU_BEFORE else width
-        product(
-            address(weights, row[RECURRENT]), address(weights, row[RECURRENT_BIAS]), 0, address(arena, state), 0, 0, units, 1,
-            address(scratch, rec), wide, 1,
-        )  # fmt: skip
-        if op == LSTM:
-            lstm(weights, arena, scratch, row, units, own, rec)
-        elif op == GRU_AFTER or op == GRU_BEFORE:
-            gru(weights, arena, scratch, row, units, own, rec)
-        else:
-            add(scratch, own, rec, units)
-            act(weights, row, scratch, own, units)
-            place = at(own)
-            for k in up_to(units):
-                arena[h + k] = scratch[place + k]
-        for k in up_to(units):
-            arena[to + k] = arena[h + k]
-        to = at(target + (t + 1) * units)
+        own = of_inputs(row, source, t, frames, values, units)
+        of_state(row, RECURRENT, RECURRENT_BIAS, state, rec, units)
+        add(own, rec, units)
+        act(row, own, units)
+        copy(state, own, units)
+        copy(target + 4 * t * units, own, units)
 
 
-@part_of_caller
-def lstm(weights, arena, scratch, row, units, own, rec):
-    """Move an LSTM's state by one frame."""
-    add(scratch, own, rec, 4 * units)
-    gate(weights, row, scratch, own, 2 * units)
-    act(weights, row, scratch, own + 2 * units, units)
-    gate(weights, row, scratch, own + 3 * units, units)
-    h, c, cell = at(row[STATE]), at(row[STATE] + units), at(rec)
-    i, f, candidate, o = at(own), at(own + units), at(own + 2 * units), at(own + 3 * units)
-    for k in up_to(units):
-        arena[c + k] = scratch[f + k] * arena[c + k] + scratch[i + k] * scratch[candidate + k]
-        scratch[cell + k] = arena[c + k]
-    act(weights, row, scratch, rec, units)
-    for k in up_to(units):
-        arena[h + k] = scratch[o + k] * scratch[cell + k]
+@operation
+def lstm(node, done, frames, available, zero, source, target):
+    """C = f*c + i*g, h = o*act(c); gates in the order i, f, g, o."""
+    row = integers(node)
+    units, state, values = row[C_OUT], row[STATE], row[SCRATCH]
+    rec, cell = values + 16 * MANY * units, floats(state + 4 * units)
+    for t in range(frames):
+        own = of_inputs(row, source, t, frames, values, 4 * units)
+        of_state(row, RECURRENT, RECURRENT_BIAS, state, rec, 4 * units)
+        add(own, rec, 4 * units)
+        gate(row, own, 2 * units)
+        act(row, own + 8 * units, units)
+        gate(row, own + 12 * units, units)
+        i, f, g, o = floats(own), floats(own + 4 * units), floats(own + 8 * units), floats(own + 12 * units)
+        kept, h = floats(rec), floats(state)
+        for k in range(units):
+            cell[k] = f[k] * cell[k] + i[k] * g[k]
+            kept[k] = cell[k]
+        act(row, rec, units)
+        for k in range(units):
+            h[k] = o[k] * kept[k]
+        copy(target + 4 * t * units, state, units)
 
 
-@part_of_caller
-def gru(weights, arena, scratch, row, units, own, rec):
-    """Move a GRU's state by one frame; the reset gate works on the product with the state, or on the state before it.
-
-    The reset state takes the place behind h, which only an LSTM needs otherwise.
-    """
-    add(scratch, own, rec, 2 * units)
-    gate(weights, row, scratch, own, 2 * units)
-    h, z, r, candidate, product_ = at(row[STATE]), at(own), at(own + units), at(own + 2 * units), at(rec + 2 * units)
-    if row[OP] == GRU_BEFORE:
-        kept = at(row[STATE] + units)
-        for k in up_to(units):
-            arena[kept + k] = scratch[r + k] * arena[h + k]
-            scratch[r + k] = ONE
-        product(
-            address(weights, row[CANDIDATE]), address(weights, row[RECURRENT_BIAS]), 0, address(arena, row[STATE] + units),
-            0, 0, units, 1, address(scratch, rec + 2 * units), units, 1,
-        )  # fmt: skip
-    for k in up_to(units):
-        scratch[candidate + k] += scratch[r + k] * scratch[product_ + k]
-    act(weights, row, scratch, own + 2 * units, units)
-    for k in up_to(units):
-        arena[h + k] = scratch[z + k] * arena[h + k] + (ONE - scratch[z + k]) * scratch[candidate + k]
+@operation
+def gru(node, done, frames, available, zero, source, target):
+    """H = z*h + (1 - z)*g; gates in the order z, r, g; the reset gate works on the product with the state, or on the state."""
+    row = integers(node)
+    units, state, values, before = row[C_OUT], row[STATE], row[SCRATCH], row[OP] == GRU_BEFORE
+    rec, h, kept = values + 12 * MANY * units, floats(state), floats(state + 4 * units)
+    for t in range(frames):
+        own = of_inputs(row, source, t, frames, values, 3 * units)
+        of_state(row, RECURRENT, RECURRENT_BIAS, state, rec, (2 if before else 3) * units)
+        add(own, rec, 2 * units)
+        gate(row, own, 2 * units)
+        z, r, g, product = floats(own), floats(own + 4 * units), floats(own + 8 * units), floats(rec + 8 * units)
+        if before:
+            for k in range(units):
+                kept[k] = r[k] * h[k]
+                r[k] = ONE
+            of_state(row, CANDIDATE, RECURRENT_BIAS, state + 4 * units, rec + 8 * units, units)
+        for k in range(units):
+            g[k] += r[k] * product[k]
+        act(row, own + 8 * units, units)
+        for k in range(units):
+            h[k] = z[k] * h[k] + (ONE - z[k]) * g[k]
+        copy(target + 4 * t * units, state, units)

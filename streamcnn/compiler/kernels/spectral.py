@@ -8,14 +8,16 @@ transform Z follows
     X[k] = E + exp(-2*pi*1j*k/N) * O,   E = (Z[k] + conj(Z[N/2-k])) / 2,   O = (Z[k] - conj(Z[N/2-k])) / 2j.
 
 All of it is float64: what a logarithm makes of a nearly silent bin next to a loud one is else mostly rounding.
-`wide` has the tables of roots (from CONSTANTS on) and, at its end, the buffers.
+The float64 scratch has the buffers; the tables of roots stand before it, so that CONSTANTS is negative.
 """
 
 import math
 
 import numpy as np
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.build import operation
+from streamcnn.compiler.kernel import doubles, floats, integers, kernel
+from streamcnn.compiler.kernels.linear import place
 from streamcnn.compiler.tables import (
     ANGLE,
     C_IN,
@@ -26,13 +28,15 @@ from streamcnn.compiler.tables import (
     DOWN,
     FACTORS,
     FFT,
-    MIRRORED,
+    NUMBERS,
     OLDEST,
     PAIRS,
     POWER,
+    REFLECTED,
     RESULT,
     SPAN,
     SPECTRUM_WINDOW,
+    WIDE,
 )  # fmt: skip
 
 ZERO = np.float32(0)
@@ -47,11 +51,11 @@ def folded(at, frames):
 
 
 @kernel
-def transform(links, factors, wide, roots, size, x, y):
+def transform(factors, wide, roots, size, x, y):
     """Transform `size` complex values at x; return where the result is, x or y. `roots`: of exp(-2*pi*1j*k/size)."""
     n, stride = size, 1
-    for f in range(links[factors]):
-        p = links[factors + 1 + f]
+    for f in range(factors[0]):
+        p = factors[1 + f]
         q = n // p
         for j in range(q):
             for k in range(stride):
@@ -101,14 +105,16 @@ def transform(links, factors, wide, roots, size, x, y):
     return x
 
 
-@kernel
-def spectrum(weights, links, arena, wide, row, zero, done, available, target, frames):
-    """Transform frames of each channel; `zero`: where input frame 0 would begin in the arena."""
+@operation
+def spectrum(node, done, frames, available, zero, source, target):
+    """Transform frames of each channel."""
+    row = integers(node)
     channels, span, fft, result = row[C_IN], row[SPAN], row[FFT], row[RESULT]
     bins, even = fft // 2 + 1, fft % 2 == 0
     size = fft // 2 if even else fft
-    x = wide.shape[0] - 4 * size
-    roots = row[CONSTANTS]
+    wide, window, signal = doubles(row[WIDE]), floats(place(row, SPECTRUM_WINDOW)), floats(zero)
+    factors = integers(row[NUMBERS] + 8 * row[FACTORS])
+    x, roots = 0, row[CONSTANTS]
     halves = roots + 2 * size  # exp(-2*pi*1j*k/fft), where fft is even
     step = 1 if even else 2
     for t in range(frames):
@@ -118,11 +124,11 @@ def spectrum(weights, links, arena, wide, row, zero, done, available, target, fr
                 wide[x + n] = 0.0
             for n in range(span):
                 at = start + n
-                if row[MIRRORED] and (at < 0 or at >= available):
+                if row[REFLECTED] and (at < 0 or at >= available):
                     at = folded(at, available)
-                wide[x + n * step] = np.float64(arena[zero + at * channels + c]) * weights[row[SPECTRUM_WINDOW] + n]
-            z = transform(links, row[FACTORS], wide, roots, size, x, x + 2 * size)
-            y = target + t * row[C_OUT] + c * (row[C_OUT] // channels)
+                wide[x + n * step] = np.float64(signal[at * channels + c]) * window[n]
+            z = transform(factors, wide, roots, size, x, x + 2 * size)
+            y = floats(target + 4 * (t * row[C_OUT] + c * (row[C_OUT] // channels)))
             for k in range(bins):
                 re, im = wide[z + 2 * (k % size)], wide[z + 2 * (k % size) + 1]
                 if even:
@@ -135,37 +141,39 @@ def spectrum(weights, links, arena, wide, row, zero, done, available, target, fr
                         0.5 * (im + im2) + (w_re * odd_im + w_im * odd_re),
                     )
                 if result == COMPLEX:
-                    arena[y + 2 * k], arena[y + 2 * k + 1] = np.float32(re), np.float32(im)
+                    y[2 * k], y[2 * k + 1] = np.float32(re), np.float32(im)
                 else:
                     power = re * re + im * im
-                    arena[y + k] = np.float32(power if result == POWER else math.sqrt(power))
+                    y[k] = np.float32(power if result == POWER else math.sqrt(power))
 
 
-@kernel
-def polar(arena, row, source, target, size):
+@operation
+def polar(node, done, frames, available, zero, source, target):
     """Make powers or angles of runs of real parts and as many imaginary ones."""
+    row = integers(node)
     width = row[PAIRS]
-    for start in range(0, size, width):
-        for k in range(width):
-            re, im = arena[source + 2 * start + k], arena[source + 2 * start + width + k]
-            if row[ANGLE]:
-                arena[target + start + k] = np.float32(math.atan2(im, re))
-            else:
-                arena[target + start + k] = re * re + im * im
+    for start in range(0, frames * row[C_OUT], width):
+        x, y = floats(source + 8 * start), floats(target + 4 * start)
+        if row[ANGLE]:
+            for k in range(width):
+                y[k] = np.float32(math.atan2(x[width + k], x[k]))
+        else:
+            for k in range(width):
+                y[k] = x[k] * x[k] + x[width + k] * x[width + k]
 
 
-@kernel
-def preemphasis(weights, arena, row, zero, done, available, target, frames):
+@operation
+def preemphasis(node, done, frames, available, zero, source, target):
     """Subtract a part of the sample before."""
-    channels, numbers = row[C_IN], row[COEFFICIENTS]
+    row = integers(node)
+    channels, numbers = row[C_IN], floats(place(row, COEFFICIENTS))
     for t in range(frames):
         n = done + t
+        x, y = floats(zero + 4 * n * channels), floats(target + 4 * t * channels)
         for c in range(channels):
-            x = zero + n * channels + c
             if n == 0:
-                y = weights[numbers + 1] * arena[x]
+                y[c] = numbers[1] * x[c]
                 if available > 1:
-                    y += weights[numbers + 2] * arena[x + channels]
+                    y[c] += numbers[2] * x[c + channels]
             else:
-                y = arena[x] - weights[numbers] * arena[x - channels]
-            arena[target + t * channels + c] = y
+                y[c] = x[c] - numbers[0] * x[c - channels]

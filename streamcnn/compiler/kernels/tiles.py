@@ -1,12 +1,18 @@
-"""Products with explicit vectors: LLVM code for one tile of frames and output channels.
+"""Products with explicit vectors: LLVM code for one tile of sums, and the loops over tiles.
 
-Theory. What LLVM makes of plain loops over arrays uses a twentieth of what the core can do: it keeps sums in memory, because
-arrays might overlap. Here a tile's sums are values of an LLVM vector type, which live in registers while the
-inner loop runs over the input channels: each step loads a vector of weights, and multiplies it with one value of each frame.
+Theory. What LLVM makes of plain loops uses a twentieth of what the core can do: it keeps sums in memory, because arrays might
+overlap. Here a tile's sums are values of an LLVM vector type, which live in registers while the inner loop runs over the
+input channels. A tile is an outer product: each step loads some vectors, spreads some single values over all lanes, and adds
+the product of each vector with each value to a sum of its own. There are two layouts:
 
-Lanes are always different output channels. Each of them is the chain that this package promises, of fused multiply-adds,
-so the result does not depend on the number of lanes, nor on how many frames a tile has; a processor without such
-an instruction computes the same, slowly.
+- Channels last: vectors are weights, packed so that lanes are output channels; values are one of each of several frames.
+- Planar, where the frames of a channel lie side by side: vectors are frames; values are weights of several outputs. All
+  lanes are of use, however few channels there are.
+
+Lanes are always different outputs. Each of them is the chain that this package promises, of fused multiply-adds, so the
+result does not depend on the layout, on the number of lanes, nor on the tile; a processor without such an instruction
+computes the same, slowly. A single frame has too few sums to keep the core busy, as each waits for the one before it: there the
+chains of several taps run side by side, and are added in the same order.
 """
 
 import llvmlite.binding
@@ -16,9 +22,9 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.kernel import INT, kernel
 
-FLOAT, INT = ir.FloatType(), ir.IntType(64)
+FLOAT = ir.FloatType()
 
 
 def lanes() -> int:
@@ -30,32 +36,39 @@ def lanes() -> int:
 
 
 LANES = lanes()
-# How many frames a tile has, the largest that is left first. The sums of the tap under way, the weights and a frame's value
-# must fit into the registers, 32 of AVX-512 and of ARM, 16 else; the sums of the taps before it may wait in memory.
-MANY, SOME = (12, 4) if LANES == 16 else (6, 2)
-VECTOR = ir.VectorType(FLOAT, LANES)
-SIGNATURE = types.void(*[types.int64] * 13)
+HALF = max(4, LANES // 2)
+# Frames of a tile with channels last, the largest that is left first, and vectors of frames and outputs of a planar one. The
+# sums of the taps under way, the vectors and a value must fit into the registers, 32 of AVX-512 and of ARM, 16 else; the sums
+# of the taps before may wait in memory.
+MANY, SOME, FRAMES, OUTPUTS = (12, 4, 4, 4) if LANES == 16 else (6, 2, 2, 4)
+TOGETHER = 3  # taps of a single frame whose chains run side by side
+BYTES = 4 * LANES
+OPEN = 8  # bytes behind a product's two bounds: two that bound nothing
 
 
 class _Emitter:
-    """Emits one tile. Addresses and steps are in bytes; `count`: how many channels of the last vector are stored."""
+    """Emits one tile of `values` times `vectors` sums; see `_tile` for the arguments."""
 
-    def __init__(self, builder: ir.IRBuilder, arguments: list[ir.Value], frames: int, vectors: int):
-        self.builder, self.frames, self.vectors = builder, frames, vectors
-        (self.x, self.x_step, self.tap_step, self.channels, self.taps, self.weights, self.vector_step, self.start,
-         self.start_step, self.y, self.y_step, self.count, self.one_chain) = arguments  # fmt: skip
-        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        self.fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    def __init__(self, builder: ir.IRBuilder, arguments: list[ir.Value], values: int, vectors: int, lanes: int):
+        self.builder, self.values, self.vectors, self.lanes = builder, values, vectors, lanes
+        self.one = self.spread  # how a value is loaded: into all lanes
+        (self.value, self.value_step, self.value_tap, self.value_channel, self.vector, self.vector_step, self.vector_tap,
+         self.vector_channel, self.channels, self.taps, self.start, self.start_step, self.bounds, self.y, self.y_step,
+         self.count, one_chain) = arguments  # fmt: skip
+        self.kind = ir.VectorType(FLOAT, lanes)
+        self.one_chain = builder.icmp_signed("!=", one_chain, ir.Constant(INT, 0))
+        signature = ir.FunctionType(self.kind, [self.kind] * 3)
+        self.fma = cgutils.get_or_insert_function(builder.module, signature, f"llvm.fma.v{lanes}f32")
 
     def load(self, address: ir.Value) -> ir.Value:
         """Load a vector from an address."""
-        return self.builder.load(self.builder.inttoptr(address, VECTOR.as_pointer()), align=4)
+        return self.builder.load(self.builder.inttoptr(address, self.kind.as_pointer()), align=4)
 
     def spread(self, address: ir.Value) -> ir.Value:
         """Load a value into all lanes."""
         value = self.builder.load(self.builder.inttoptr(address, FLOAT.as_pointer()))
-        one = self.builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        one = self.builder.insert_element(ir.Constant(self.kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(one, one, mask)
 
     def at(self, base: ir.Value, step: ir.Value, number: int) -> ir.Value:
@@ -63,86 +76,98 @@ class _Emitter:
         return self.builder.add(base, self.builder.mul(step, ir.Constant(INT, number)))
 
     def loop(self, count: ir.Value, carried: list[ir.Value], body) -> list[ir.Value]:
-        """Run `body(number, values)`, which returns the next values, `count` times; at least once."""
+        """Run `body(number, values)`, which returns the next values, `count` times, or never."""
         builder, before = self.builder, self.builder.block
-        block = builder.append_basic_block("loop")
-        behind = builder.append_basic_block("behind")
-        builder.branch(block)
+        block, behind = builder.append_basic_block("loop"), builder.append_basic_block("behind")
+        builder.cbranch(builder.icmp_signed(">", count, ir.Constant(INT, 0)), block, behind)
         builder.position_at_end(block)
         number = builder.phi(INT)
         values = [builder.phi(value.type) for value in carried]
         made = body(number, values)
-        after = builder.add(number, ir.Constant(INT, 1))
-        number.add_incoming(ir.Constant(INT, 0), before)
-        number.add_incoming(after, builder.block)
-        for value, first, following in zip(values, carried, made, strict=True):
+        after, end = builder.add(number, ir.Constant(INT, 1)), builder.block
+        for value, first, following in zip(
+            [number, *values], [ir.Constant(INT, 0), *carried], [after, *made], strict=True
+        ):
             value.add_incoming(first, before)
-            value.add_incoming(following, builder.block)
+            value.add_incoming(following, end)
         builder.cbranch(builder.icmp_signed("<", after, count), block, behind)
         builder.position_at_end(behind)
-        return made
+        results = [builder.phi(value.type) for value in carried]
+        for result, first, following in zip(results, carried, made, strict=True):
+            result.add_incoming(first, before)
+            result.add_incoming(following, end)
+        return results
 
-    def chains(self, tap: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-        """Add the products of all channels of one tap to `sums`, one fused chain for each."""
-        builder = self.builder
-        row = builder.mul(tap, self.channels)
-        x = builder.add(self.x, builder.mul(tap, self.tap_step))
-        weights = builder.add(self.weights, builder.mul(row, ir.Constant(INT, 4 * LANES)))
+    def chains(self, tap: ir.Value, sums: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        """Add the products of all channels to the sums of a tap and, in further lists, of the taps that follow it."""
+        builder, width = self.builder, self.values * self.vectors
+        values = builder.add(self.value, builder.mul(tap, self.value_tap))
+        vectors = builder.add(self.vector, builder.mul(tap, self.vector_tap))
 
-        def step(channel: ir.Value, values: list[ir.Value]) -> list[ir.Value]:
-            offset = builder.mul(channel, ir.Constant(INT, 4 * LANES))
-            rows = [self.load(builder.add(self.at(weights, self.vector_step, v), offset)) for v in range(self.vectors)]
-            here = builder.add(x, builder.mul(channel, ir.Constant(INT, 4)))
+        def step(channel: ir.Value, chains: list[ir.Value]) -> list[ir.Value]:
             made = []
-            for f in range(self.frames):
-                frame = self.spread(self.at(here, self.x_step, f))
-                made += [builder.call(self.fma, [frame, w, values[f * self.vectors + v]]) for v, w in enumerate(rows)]
+            value = builder.add(values, builder.mul(channel, self.value_channel))
+            vector = builder.add(vectors, builder.mul(channel, self.vector_channel))
+            for k in range(len(sums)):
+                first = self.at(vector, self.vector_tap, k)
+                loaded = [self.load(self.at(first, self.vector_step, v)) for v in range(self.vectors)]
+                for f in range(self.values):
+                    one = self.one(self.at(self.at(value, self.value_tap, k), self.value_step, f))
+                    before = chains[k * width + f * self.vectors :]
+                    made += [builder.call(self.fma, [one, w, chain]) for w, chain in zip(loaded, before, strict=False)]
             return made
 
-        return self.loop(self.channels, sums, step)
+        made = self.loop(self.channels, [one for tap_sums in sums for one in tap_sums], step)
+        return [made[k : k + width] for k in range(0, len(made), width)]
 
-    def emit(self) -> None:
-        """Emit the whole tile."""
-        builder, zero = self.builder, ir.Constant(VECTOR, [ir.Constant(FLOAT, 0.0)] * LANES)
-        begins = [self.at(self.start, self.start_step, f) for f in range(self.frames)]
-        sums = [
-            self.load(builder.add(begin, ir.Constant(INT, 4 * LANES * v)))
-            for begin in begins
-            for v in range(self.vectors)
-        ]
+    def emit(self, sums: list[ir.Value], together: int) -> list[ir.Value]:
+        """Emit all taps, so many of them together; return the sums."""
+        builder, zero = self.builder, ir.Constant(self.kind, [ir.Constant(FLOAT, 0.0)] * self.lanes)
 
-        def each_tap(tap: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            # With one channel all taps are one chain: the tap's products are added to the sums themselves.
+        def taps(first: ir.Value, sums: list[ir.Value], group: int) -> list[ir.Value]:
+            # With one channel all taps are one chain: their products are added to the sums themselves.
             begin = [builder.select(self.one_chain, value, zero) for value in sums]
-            products = self.chains(tap, begin)
-            return [
-                builder.select(self.one_chain, product, builder.fadd(value, product))
-                for value, product in zip(sums, products, strict=True)
-            ]
+            for products in self.chains(first, [begin] * group):
+                sums = [
+                    builder.select(self.one_chain, product, builder.fadd(value, product))
+                    for value, product in zip(sums, products, strict=True)
+                ]
+            return sums
 
-        made = self.loop(self.taps, sums, each_tap)
-        self.store(made)
+        size = ir.Constant(INT, together)
+        groups = builder.sdiv(self.taps, size)
+        sums = self.loop(groups, sums, lambda n, sums: taps(builder.mul(n, size), sums, together))
+        if together > 1:
+            done = builder.mul(groups, size)
+            sums = self.loop(builder.sub(self.taps, done), sums, lambda n, sums: taps(builder.add(done, n), sums, 1))
+        return sums
+
+    def bounded(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """Clip to the lower and the upper bound; a NaN passes."""
+        low, high = self.spread(self.bounds), self.spread(builder_add(self.builder, self.bounds, 4))
+        for order, bound in (("<", low), (">", high)):
+            sums = [self.builder.select(self.builder.fcmp_ordered(order, y, bound), bound, y) for y in sums]
+        return sums
 
     def store(self, made: list[ir.Value]) -> None:
-        """Store all vectors; of the last one of each frame only the channels that there are, by way of a buffer."""
-        builder, last = self.builder, ir.Constant(INT, 4 * LANES * (self.vectors - 1))
-        kept = cgutils.alloca_once(builder, ir.ArrayType(VECTOR, self.frames))
-        kept = builder.ptrtoint(kept, INT)
-        full = builder.icmp_signed("==", self.count, ir.Constant(INT, LANES))
+        """Store all vectors; of the last one of each row only `count` lanes, by way of a buffer."""
+        builder, size = self.builder, 4 * self.lanes
+        last = ir.Constant(INT, size * (self.vectors - 1))
+        kept = builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(self.kind, self.values)), INT)
+        full = builder.icmp_signed("==", self.count, ir.Constant(INT, self.lanes))
         base = builder.select(full, builder.add(self.y, last), kept)
-        step = builder.select(full, self.y_step, ir.Constant(INT, 4 * LANES))
-        for f in range(self.frames):
+        step = builder.select(full, self.y_step, ir.Constant(INT, size))
+        for f in range(self.values):
             for v in range(self.vectors):
                 behind = v == self.vectors - 1
                 address = self.at(base, step, f) if behind else self.at(self.y, self.y_step, f)
-                offset = ir.Constant(INT, 0 if behind else 4 * LANES * v)
-                target = builder.inttoptr(builder.add(address, offset), VECTOR.as_pointer())
-                builder.store(made[f * self.vectors + v], target, align=4)
+                target = builder_add(builder, address, 0 if behind else size * v)
+                builder.store(made[f * self.vectors + v], builder.inttoptr(target, self.kind.as_pointer()), align=4)
         with builder.if_then(builder.not_(full)):
 
-            def copy_frame(frame: ir.Value, _values: list) -> list:
-                source = builder.add(kept, builder.mul(frame, ir.Constant(INT, 4 * LANES)))
-                target = builder.add(builder.add(self.y, last), builder.mul(frame, self.y_step))
+            def copy_row(row: ir.Value, _values: list) -> list:
+                source = builder.add(kept, builder.mul(row, ir.Constant(INT, size)))
+                target = builder.add(builder.add(self.y, last), builder.mul(row, self.y_step))
 
                 def copy(number: ir.Value, _values: list) -> list:
                     offset = builder.mul(number, ir.Constant(INT, 4))
@@ -152,97 +177,181 @@ class _Emitter:
 
                 return self.loop(self.count, [], copy)
 
-            self.loop(ir.Constant(INT, self.frames), [], copy_frame)
+            self.loop(ir.Constant(INT, self.values), [], copy_row)
 
 
-def _tile(frames: int, vectors: int) -> object:
-    """Return an intrinsic that computes a tile of so many frames and vectors of channels.
+def builder_add(builder: ir.IRBuilder, address: ir.Value, number: int) -> ir.Value:
+    """Return an address that many bytes further on."""
+    return builder.add(address, ir.Constant(INT, number))
 
-    Arguments, int64, addresses and steps in bytes: x (the first frame's first value), x_step (to the next frame), tap_step,
-    channels, taps, weights (vectors x taps x channels x lanes), vector_step (between vectors of weights), start (what the sums
-    begin with, a value a lane), start_step (to the next frame's), y, y_step, count (channels of the last vector), one_chain (1:
-    the taps are one chain).
+
+def _tile(
+    values: int,
+    vectors: int,
+    *,
+    lanes: int = LANES,
+    planar: bool = False,
+    depthwise: bool = False,
+    together: int = 1,
+) -> object:
+    """Return an intrinsic that computes a tile; in a `depthwise` one the values are vectors too.
+
+    Arguments, int64, addresses and steps in bytes: of the values and of the vectors where they begin, and the steps from one of a
+    tile to the next, to the next tap and to the next channel; channels, taps; start, what the sums begin with, and its step
+    from one value to the next (channels last: vectors; planar: a number for each value); bounds, two numbers that the sums are clipped
+    to; y, and its step from one value to the next; count, of lanes of the last vector that are stored; one_chain (1: the
+    taps are one chain).
     """
+    signature = types.void(*[types.int64] * 17)
 
     @intrinsic
     def tile(
-        context,
-        x,
-        x_step,
-        tap_step,
-        channels,
-        taps,
-        weights,
-        vector_step,
-        start,
-        start_step,
-        y,
-        y_step,
-        count,
-        one_chain,
-    ):
-        def codegen(context, builder, signature, values):
-            *numbers, flag = values
-            one_chain = builder.icmp_signed("!=", flag, ir.Constant(INT, 0))
-            _Emitter(builder, [*numbers, one_chain], frames, vectors).emit()
+        context, value, value_step, value_tap, value_channel, vector, vector_step, vector_tap, vector_channel, channels, taps,
+        start, start_step, bounds, y, y_step, count, one_chain,
+    ):  # fmt: skip
+        def codegen(context, builder, signature, arguments):
+            emitter = _Emitter(builder, arguments, values, vectors, lanes)
+            emitter.one = emitter.load if depthwise else emitter.spread
+            begins = [emitter.at(emitter.start, emitter.start_step, f) for f in range(values)]
+            sums = [
+                emitter.spread(begin) if planar else emitter.load(builder_add(builder, begin, 4 * lanes * v))
+                for begin in begins
+                for v in range(vectors)
+            ]
+            emitter.store(emitter.bounded(emitter.emit(sums, together)))
             return context.get_dummy_value()
 
-        return SIGNATURE, codegen
+        return signature, codegen
 
     return tile
 
 
-_many_wide, _some_wide, _one_widest, _one_wide = _tile(MANY, 2), _tile(SOME, 2), _tile(1, 4), _tile(1, 2)
-_many, _some, _one = _tile(MANY, 1), _tile(SOME, 1), _tile(1, 1)
+def _ladder(vectors: int, lanes: int = LANES) -> object:
+    """Return a kernel that makes rows of so many vectors of output channels, of many frames at a time, some, and one."""
+    many, some = _tile(MANY, vectors, lanes=lanes), _tile(SOME, vectors, lanes=lanes)
+    one = _tile(1, vectors, lanes=lanes, together=TOGETHER)
+
+    @kernel
+    def rows(
+        x, x_step, x_tap, x_channel, w, size, channels, taps, start, start_step, bounds, y, y_step, count, chain, frames
+    ):
+        tap, t = BYTES * channels, 0
+        while frames - t >= MANY:
+            many(x, x_step, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, start_step, bounds, y, y_step,
+                 count, chain)  # fmt: skip
+            x, y, start, t = x + MANY * x_step, y + MANY * y_step, start + MANY * start_step, t + MANY
+        while frames - t >= SOME:
+            some(x, x_step, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, start_step, bounds, y, y_step,
+                 count, chain)  # fmt: skip
+            x, y, start, t = x + SOME * x_step, y + SOME * y_step, start + SOME * start_step, t + SOME
+        while t < frames:
+            one(x, x_step, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, start_step, bounds, y, y_step,
+                count, chain)  # fmt: skip
+            x, y, start, t = x + x_step, y + y_step, start + start_step, t + 1
+
+    return rows
+
+
+_wide, _narrow, _half = _ladder(2), _ladder(1), _ladder(1, HALF)
+_one_of_eight, _one_of_four = _tile(1, 8), _tile(1, 4, together=TOGETHER)
 
 
 @kernel
-def address(array, place):
-    """Return the address of a value of a float32 array."""
-    return array.ctypes.data + 4 * place
+def product(
+    weights, start, start_step, bounds, x, x_step, tap_step, channel_step, channels, taps, y, y_step, outputs, frames
+):
+    """Make `frames` rows of `outputs` channels, side by side, from windows of taps x channels values.
 
-
-@kernel
-def product(weights, start, start_step, x, x_step, tap_step, channels, taps, y, outputs, frames):
-    """Make `frames` rows of `outputs` channels from windows of taps x channels values. Steps count in values.
-
-    `weights`, `start`, `x` and `y` are addresses, of weights that are `packed`, of what the rows begin with (a bias for all of
-    them where `start_step` is 0), of the first window, and of the first row. What begins must be readable up to a whole vector.
+    `weights`, `start`, `x` and `y` are addresses, steps are in bytes: of weights that are `packed`, of what the rows begin with (a
+    bias for all of them where `start_step` is 0), of the first window, and of the first row. What begins must be readable up
+    to a whole vector. Rows are clipped to the two numbers at `bounds`.
     """
-    a, b, c, d = 4 * x_step, 4 * tap_step, 4 * start_step, 4 * outputs
-    chain = 1 if channels == 1 else 0
-    size = 4 * LANES * taps * channels  # of one vector of weights
+    chain, size, o = 0, BYTES * taps * channels, 0
+    if channels == 1:
+        chain, channels, channel_step, taps = 1, taps, tap_step, 1
+    while o < outputs:
+        left = outputs - o
+        if frames == 1 and left > 3 * LANES:
+            if taps == 1 and left > 7 * LANES:
+                _one_of_eight(x, x_step, tap_step, channel_step, weights, size, BYTES * channels, BYTES, channels, taps, start, 0,
+                              bounds, y, y_step, min(left - 7 * LANES, LANES), chain)  # fmt: skip
+                vectors = 8
+            else:
+                _one_of_four(x, x_step, tap_step, channel_step, weights, size, BYTES * channels, BYTES, channels, taps, start, 0,
+                             bounds, y, y_step, min(left - 3 * LANES, LANES), chain)  # fmt: skip
+                vectors = 4
+        elif left > LANES:
+            _wide(x, x_step, tap_step, channel_step, weights, size, channels, taps, start, start_step, bounds, y, y_step,
+                  min(left - LANES, LANES), chain, frames)  # fmt: skip
+            vectors = 2
+        elif left > HALF:
+            _narrow(x, x_step, tap_step, channel_step, weights, size, channels, taps, start, start_step, bounds, y, y_step,
+                    left, chain, frames)  # fmt: skip
+            vectors = 1
+        else:
+            _half(x, x_step, tap_step, channel_step, weights, size, channels, taps, start, start_step, bounds, y, y_step,
+                  left, chain, frames)  # fmt: skip
+            vectors = 1
+        weights, start, y, o = (
+            weights + vectors * size,
+            start + vectors * BYTES,
+            y + vectors * BYTES,
+            o + vectors * LANES,
+        )
+
+
+_many_channels, _one_channels = _tile(SOME, 1, depthwise=True), _tile(1, 1, depthwise=True)
+
+
+@kernel
+def depthwise_rows(x, x_step, tap_step, weights, taps, start, bounds, y, y_step, count, frames):
+    """Make rows of up to a vector of channels, each from its own taps: one chain, which begins with the bias."""
+    t = 0
+    while frames - t >= SOME:
+        _many_channels(x, x_step, 0, tap_step, weights, 0, 0, BYTES, taps, 1, start, 0, bounds, y, y_step, count, 1)
+        x, y, t = x + SOME * x_step, y + SOME * y_step, t + SOME
+    while t < frames:
+        _one_channels(x, x_step, 0, tap_step, weights, 0, 0, BYTES, taps, 1, start, 0, bounds, y, y_step, count, 1)
+        x, y, t = x + x_step, y + y_step, t + 1
+
+
+_planar_large, _planar_wide = _tile(OUTPUTS, FRAMES, planar=True), _tile(1, FRAMES, planar=True)
+_planar_high, _planar_small = _tile(OUTPUTS, 1, planar=True), _tile(1, 1, planar=True)
+
+
+@kernel
+def planar_product(weights, start, bounds, x, tap_step, channel_step, channels, taps, y, y_step, outputs, frames):
+    """Make `outputs` runs of `frames` values from windows of as many runs of values as there are channels.
+
+    `weights`: of (taps, channels, outputs) float32; `start`: a bias for each output; steps are in bytes, from one tap or channel to
+    the next, and between the runs at y. Behind each run at x and y, up to a whole vector may be read and written.
+    """
+    chain, output, row = 0, 4, 4 * outputs
+    tap = row * channels
+    if channels == 1:
+        chain, channels, channel_step, taps, tap = 1, taps, tap_step, 1, 0
     o = 0
     while o < outputs:
-        left, w, v, z, t = outputs - o, weights + o // LANES * size, start + 4 * o, y + 4 * o, 0
-        if frames == 1 and left > 3 * LANES:
-            n = min(left - 3 * LANES, LANES)
-            _one_widest(x, a, b, channels, taps, w, size, v, c, z, d, n, chain)
-            o += 4 * LANES
-            continue
-        if left > LANES:
-            n = min(left - LANES, LANES)
-            while t + MANY <= frames:
-                _many_wide(x + t * a, a, b, channels, taps, w, size, v + t * c, c, z + t * d, d, n, chain)
-                t += MANY
-            while t + SOME <= frames:
-                _some_wide(x + t * a, a, b, channels, taps, w, size, v + t * c, c, z + t * d, d, n, chain)
-                t += SOME
-            while t < frames:
-                _one_wide(x + t * a, a, b, channels, taps, w, size, v + t * c, c, z + t * d, d, n, chain)
-                t += 1
-            o += 2 * LANES
-        else:
-            while t + MANY <= frames:
-                _many(x + t * a, a, b, channels, taps, w, size, v + t * c, c, z + t * d, d, left, chain)
-                t += MANY
-            while t + SOME <= frames:
-                _some(x + t * a, a, b, channels, taps, w, size, v + t * c, c, z + t * d, d, left, chain)
-                t += SOME
-            while t < frames:
-                _one(x + t * a, a, b, channels, taps, w, size, v + t * c, c, z + t * d, d, left, chain)
-                t += 1
-            o += LANES
+        few = outputs - o < OUTPUTS
+        t = 0
+        while t < frames:
+            a, z = x + 4 * t, y + 4 * t
+            many = frames - t > (FRAMES - 1) * LANES
+            if many and few:
+                _planar_wide(weights, output, tap, row, a, BYTES, tap_step, channel_step, channels, taps, start, 4, bounds, z,
+                             y_step, LANES, chain)  # fmt: skip
+            elif many:
+                _planar_large(weights, output, tap, row, a, BYTES, tap_step, channel_step, channels, taps, start, 4, bounds, z,
+                              y_step, LANES, chain)  # fmt: skip
+            elif few:
+                _planar_small(weights, output, tap, row, a, BYTES, tap_step, channel_step, channels, taps, start, 4, bounds, z,
+                              y_step, LANES, chain)  # fmt: skip
+            else:
+                _planar_high(weights, output, tap, row, a, BYTES, tap_step, channel_step, channels, taps, start, 4, bounds, z,
+                             y_step, LANES, chain)  # fmt: skip
+            t += FRAMES * LANES if many else LANES
+        made = 1 if few else OUTPUTS
+        weights, start, y, o = weights + 4 * made, start + 4 * made, y + made * y_step, o + made
 
 
 def packed(kernel_: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
