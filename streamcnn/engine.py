@@ -3,6 +3,7 @@
 import numpy as np
 
 from streamcnn.compiler.build import entry_point
+from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import invoke
 from streamcnn.compiler.plan import CHUNK, plan
 from streamcnn.compiler.program import Program
@@ -12,8 +13,11 @@ from streamcnn.graph.graph import Graph
 
 
 def _push(code, program, block, ending, out):
-    """Call the interpreter with the addresses of two arrays."""
-    return invoke(code, (program, block.ctypes.data, block.shape[0], 1 if ending else 0, out.ctypes.data))
+    """Call the interpreter with the addresses of two arrays, and take denormal numbers for zero meanwhile."""
+    settings = flush_denormals()
+    written = invoke(code, (program, block.ctypes.data, block.shape[0], 1 if ending else 0, out.ctypes.data))
+    restore(settings)
+    return written
 
 
 _pushing = entry_point("int64(int64, int64, Array(float32, 2, 'C', readonly=True), boolean, float32[:,::1])")(_push)

@@ -44,19 +44,19 @@ def entry_point(signature: str) -> Callable[[Callable], Callable[[], Callable]]:
 
 
 def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
-    """Decorate a function to be compiled by itself, for a C signature, when its address is first asked for.
+    """Decorate a function to be compiled by itself when its address, for `kernel.call`, is first asked for.
 
     The decorated name is a function without arguments that returns the address.
     """
 
     def decorate(function: Callable) -> Callable[[], int]:
-        @functools.cache
-        def compiled() -> object:
-            with _lock, _cache_folder(cache_directory()) as writable, warnings.catch_warnings():
-                warnings.simplefilter("ignore", NumbaWarning)
-                return numba.cfunc(signature, error_model="numpy", cache=writable)(function)
+        compiled = entry_point(signature)(function)
 
-        return functools.wraps(function)(lambda: compiled().address)
+        def address() -> int:
+            (made,) = compiled().overloads.values()
+            return made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+
+        return functools.wraps(function)(address)
 
     return decorate
 
@@ -64,6 +64,8 @@ def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
 # What the interpreter calls for each node: the addresses of its row, the first output frame's number and how many there
 # are, how many frames of the input there are, and the addresses of its frame 0, of the first window and of the output.
 operation = machine_code("void(int64, int64, int64, int64, int64, int64, int64)")
+# The same for a single frame: the addresses of the row, of the window and of the output.
+operation_of_one = machine_code("void(int64, int64, int64)")
 # A function of values in place: its number, the addresses of its parameters and of the values, how many there are, the
 # length of the runs that softmax and its kin work on, and the address of a scratch.
 activation = machine_code("void(int64, int64, int64, int64, int64, int64)")

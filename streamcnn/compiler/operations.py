@@ -66,17 +66,20 @@ def operation(
     shapes: list[Shape],
     output: Shape,
     arenas: tuple[Arena, Arena, Arena],
+    activation: L.Activation | None = None,
     *,
     planar: bool,
 ) -> Needs:
     """Fill in a node's row, append its weights, links and float64 constants to the arenas; return what else it needs.
 
-    `shapes` and `output` are those of the inputs' and the output's frames. `planar`: lines have the frames of each channel
+    `shapes` and `output` are those of the inputs' and the output's frames. `activation`: to apply to the output, of a layer
+    that has none. `planar`: lines have the frames of each channel
     side by side.
     """
     weights, links, constants = arenas
-    function = getattr(layer, "activation", "linear")
-    arguments = layer.arguments if isinstance(layer, L.Activation) else defaults(function)
+    acting = layer if activation is None else activation
+    function = getattr(acting, "activation", "linear")
+    arguments = acting.arguments if isinstance(acting, L.Activation) else defaults(function)
     bounds, needs = _OPEN, Needs()
     if isinstance(layer, (L.Conv1D, L.Dense, L.Conv1DTranspose, L.Conv2D, L.Activation)) and _bounds(
         function, arguments
@@ -85,9 +88,11 @@ def operation(
     match layer:
         case L.Conv1D():
             row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = layer.taps, layer.dilation, layer.groups, 1
+            _shape_of_tiles(row)
             _conv(row, layer.kernel, layer.bias, weights, planar=planar)
         case L.Dense():
             row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = 1, 1, 1, size(shapes[0][:-1])
+            _shape_of_tiles(row)
             _conv(row, layer.kernel[None], layer.bias, weights, planar=planar)
         case L.Conv1DTranspose():
             _conv_transpose(row, layer, weights, links)
@@ -163,12 +168,23 @@ def _conv(row: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, weights:
     if planar:
         row[T.OP] = T.CONV_PLANAR
         bias = np.zeros(outputs) if bias is None else bias
-    elif groups == outputs and kernel.shape[1] == 1:
+    elif groups == outputs > 1 and kernel.shape[1] == 1:
         # Channels side by side as the lanes of a packed kernel are what a depthwise tile reads.
         row[T.OP], (kernel, bias) = T.CONV_DEPTHWISE, packed(kernel, bias)
     else:
         row[T.OP], (kernel, bias) = T.CONV if groups == 1 else T.CONV_GROUPED, _packed_groups(kernel, bias, groups)
     row[T.KERNEL], row[T.BIAS] = weights.add(kernel), weights.add(bias)
+
+
+def _shape_of_tiles(row: np.ndarray) -> None:
+    """Fill in how tiles see a convolution with channels last."""
+    channels, taps = int(row[T.C_IN] // row[T.ROWS]), int(row[T.TAPS])
+    row[T.OUTPUTS], row[T.ROW_STEP] = row[T.C_OUT] // row[T.ROWS], 4 * row[T.DOWN] * channels
+    tap_step = 4 * int(row[T.DILATION]) * channels
+    if channels == 1:
+        row[T.CHAIN], row[T.TILE_TAPS], row[T.TILE_CHANNELS], row[T.CHANNEL_STEP_IN] = 1, 1, taps, tap_step
+    else:
+        row[T.TILE_TAPS], row[T.TILE_CHANNELS], row[T.TAP_STEP], row[T.CHANNEL_STEP_IN] = taps, channels, tap_step, 4
 
 
 def _packed_groups(kernel: np.ndarray, bias: np.ndarray | None, groups: int) -> tuple[np.ndarray, np.ndarray]:

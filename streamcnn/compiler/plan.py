@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamcnn.compiler import tables as T
-from streamcnn.compiler.kernels.tiles import LANES
 from streamcnn.compiler.operations import Arena, Needs, operation
+from streamcnn.compiler.vector import LANES
 from streamcnn.errors import GraphError
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import OVER_CHANNELS
@@ -23,6 +23,8 @@ from streamcnn.graph.layer import size
 # Input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors.
 CHUNK = 256
 FEW_CHANNELS = 8  # up to here frames are better lanes than channels
+APPLY_OTHERWISE = (L.SimpleRNN, L.LSTM, L.GRU, L.Normalize)  # than to whole frames, as wide as their last axis
+SHORT = 1024  # values of history that are moved faster than any block is computed
 PLANAR_LAYERS = (L.Conv1D, L.Dense, L.Activation, L.Affine, L.Merge, L.Concatenate)
 MAX_VALUES = 2**28  # of history: a GiB of float32
 
@@ -54,14 +56,44 @@ class Plan:
 
 def plan(graph: Graph, chunk: int) -> Plan:
     """Lay out a graph's weights, lines and operations, for `chunk` input frames at a time."""
-    number = {INPUT: 0} | {node.name: k + 1 for k, node in enumerate(graph.nodes)}
     _refuse_endless_history(graph)
-    lines, bursts = _lines(graph, chunk)
+    absorbed = absorbed_nodes(graph)
+    number: dict[str, int] = {INPUT: 0}
+    for node in graph.nodes:
+        if node.name not in absorbed.values():
+            number[node.name] = len(number)
+    lines, bursts = _lines(graph, number, chunk)
     planar = chunk >= LANES and is_tiny(graph)
     rows = Rows(graph, place_lines(lines, planar=planar), planar=planar)
-    for node in graph.nodes:
-        rows.add(node, number[node.name], [number[name] for name in node.inputs], int(bursts[number[node.name]]))
+    nodes = {node.name: node for node in graph.nodes}
+    for name in number:
+        if name != INPUT:
+            maker = nodes[absorbed.get(name, name)]
+            activation = nodes[name].layer if name in absorbed else None
+            inputs = [number[source] for source in maker.inputs]
+            rows.add(maker, number[name], inputs, int(bursts[number[name]]), activation)
     return rows.plan(rows.nodes, lines, chunk=chunk, output_slack=_output_slack(graph))
+
+
+def absorbed_nodes(graph: Graph) -> dict[str, str]:
+    """Return, by activations, the nodes that can apply them to their own frames: what nobody else reads need not be kept."""
+    readers: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node.name)
+    nodes, absorbed = {node.name: node for node in graph.nodes}, {}
+    for node in graph.nodes:
+        source = node.inputs[0]
+        if (
+            isinstance(node.layer, L.Activation)
+            and source in nodes
+            and source not in absorbed  # one activation a node
+            and readers[source] == [node.name]
+            and not isinstance(nodes[source].layer, APPLY_OTHERWISE)
+            and getattr(nodes[source].layer, "activation", "linear") == "linear"
+        ):
+            absorbed[node.name] = source
+    return absorbed
 
 
 def is_tiny(graph: Graph) -> bool:
@@ -79,11 +111,11 @@ def is_tiny(graph: Graph) -> bool:
 def give_room(line: np.ndarray, burst: int) -> None:
     """Fill in how many frames a line holds that gets at most `burst` frames at a time, and how it makes room for them.
 
-    A move may not take longer than to write a burst: longer histories are mirrored.
+    A move may not take longer than to write a burst, or a few hundred values: longer histories are mirrored.
     """
     least = line[T.HISTORY] + burst
-    line[T.MIRRORED] = line[T.HISTORY] > burst
-    line[T.SHIFT] = least if line[T.MIRRORED] else 4 * burst
+    line[T.MIRRORED] = line[T.HISTORY] > burst and line[T.HISTORY] * line[T.CHANNELS] > SHORT
+    line[T.SHIFT] = least if line[T.MIRRORED] else max(4 * burst, line[T.HISTORY])
     line[T.CAPACITY] = least + line[T.SHIFT]
 
 
@@ -111,12 +143,13 @@ class Rows:
         self._rows: list[np.ndarray] = []
         self._known: dict[str, tuple[np.ndarray, Needs]] = {}
 
-    def add(self, node: Node, line: int, inputs: list[int], frames: int) -> int:
+    def add(self, node: Node, line: int, inputs: list[int], frames: int, activation: L.Activation | None = None) -> int:
         """Add a row for a node that makes a line from others, at most so many frames at a time; return its number.
 
-        A node that is added twice, to work on other lines too, has its weights only once.
+        A node that is added twice, to work on other lines too, has its weights only once. `activation`: of another node, which
+        it is to apply to its own frames.
         """
-        graph, (row, needs) = self._graph, self._operation(node)
+        graph, (row, needs) = self._graph, self._operation(node, activation)
         row = row.copy()
         row[T.LINKS], row[T.INPUTS] = self.links.add(inputs), len(inputs)
         row[T.LINE_IN], row[T.LINE_OUT] = inputs[0], line
@@ -147,7 +180,7 @@ class Rows:
         """The table."""
         return np.array(self._rows, np.int64).reshape(len(self._rows), T.NODE_COLUMNS)
 
-    def _operation(self, node: Node) -> tuple[np.ndarray, Needs]:
+    def _operation(self, node: Node, activation: L.Activation | None) -> tuple[np.ndarray, Needs]:
         if node.name not in self._known:
             graph, row = self._graph, np.zeros(T.NODE_COLUMNS, np.int64)
             rule, shapes = graph.rules[node.name], [graph.shapes[name] for name in node.inputs]
@@ -156,7 +189,10 @@ class Rows:
             row[T.C_IN], row[T.C_OUT] = size(shapes[0]), size(graph.shapes[node.name])
             arenas = self.weights, self.links, self.constants
             shape = graph.shapes[node.name]
-            self._known[node.name] = row, operation(row, node.layer, shapes, shape, arenas, planar=self._planar)
+            self._known[node.name] = (
+                row,
+                operation(row, node.layer, shapes, shape, arenas, activation, planar=self._planar),
+            )
         return self._known[node.name]
 
 
@@ -194,22 +230,21 @@ def _one_period(graph: Graph) -> np.ndarray:
     return np.arange(far, far + graph.period)
 
 
-def _lines(graph: Graph, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the table of lines, and how many frames each may get at a time."""
+def _lines(graph: Graph, number: dict[str, int], chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the table of the lines that tensors have by `number`, and how many frames each may get at a time."""
     n = np.concatenate([[0], _one_period(graph)])
     now, later, whole = graph.counts(n), graph.counts(n + chunk), graph.totals(n)
     first = graph.counts(chunk)
-    lines = np.zeros((len(now), T.LINE_COLUMNS), np.int64)
-    number = {name: k for k, name in enumerate(now)}
+    lines = np.zeros((len(number), T.LINE_COLUMNS), np.int64)
     for node in graph.nodes:
         rule = graph.rules[node.name]
-        for name in node.inputs:
+        for name in set(node.inputs) & set(number):
             line = lines[number[name]]
             kept = int(np.max(now[name] - rule.oldest_read(now[node.name]))) + rule.beyond
             beyond = int(np.max(rule.newest_read(whole[node.name] - 1) - (whole[name] - 1)))
             line[T.HISTORY] = max(line[T.HISTORY], kept, -rule.oldest_read(0))
             line[T.TAIL] = max(line[T.TAIL], beyond)
-    bursts = np.zeros(len(now), np.int64)
+    bursts = np.zeros(len(number), np.int64)
     for name, k in number.items():
         line = lines[k]
         at_end = max(

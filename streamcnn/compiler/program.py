@@ -18,8 +18,9 @@ from streamcnn.compiler.kernels import (
     spectral,
     window,
 )
-from streamcnn.compiler.kernels.tiles import LANES, product
+from streamcnn.compiler.kernels.tiles import product
 from streamcnn.compiler.plan import Plan
+from streamcnn.compiler.vector import LANES
 
 OPERATIONS: dict[int, Callable[[], int]] = {
     T.CONV: linear.conv,
@@ -49,7 +50,6 @@ OPERATIONS: dict[int, Callable[[], int]] = {
 }
 RECURRENT = (T.SIMPLE_RNN, T.LSTM, T.GRU_AFTER, T.GRU_BEFORE)
 MAKE_PRODUCTS = (T.CONV_GROUPED, T.CONV_TRANSPOSE, T.CONV_2D, *RECURRENT)  # through a call
-ACTIVATED = (T.CONV, T.CONV_PLANAR, T.CONV_DEPTHWISE, T.CONV_GROUPED, T.CONV_TRANSPOSE, T.CONV_2D, T.FUNCTION_ONLY)
 CACHE_LINE = 64  # bytes
 
 products = machine_code(f"void({', '.join(['int64'] * 14)})")(product.py_func)
@@ -119,11 +119,13 @@ class Program:
             row[T.SCRATCH] = self._scratch.ctypes.data
             row[T.WIDE] = self._wide[self._plan.constants.size :].ctypes.data
             row[T.COMPUTE] = OPERATIONS[int(row[T.OP])]()
+            if row[T.OP] == T.CONV and row[T.ROWS] == 1:
+                row[T.COMPUTE_ONE] = linear.conv_of_one(int(row[T.OUTPUTS]))()
             if row[T.OP] in MAKE_PRODUCTS:
                 row[T.PRODUCT] = products()
-            if row[T.OP] in ACTIVATED:
+            if row[T.OP] not in RECURRENT:
                 row[T.ACTIVATE] = _activation(row[T.FUNCTION])
-            if row[T.OP] in RECURRENT:
+            else:
                 row[T.STATE] = self._arena[row[T.STATE] :].ctypes.data
                 row[T.ACTIVATE_STATE], row[T.ACTIVATE_GATE] = _activation(row[T.FUNCTION]), _activation(row[T.GATE])
             if row[T.OP] == T.SPECTRUM:

@@ -24,13 +24,15 @@ OP, LINKS, INPUTS, LINE_IN, LINE_OUT, UP, DOWN, OLDEST, NEWEST, GRID, RULE_TAIL,
 # ... the activation: its number, where its arguments stand among the weights, the length of the axis it works on, and the
 # bounds that the product itself is clipped to ...
 FUNCTION, ARGUMENTS, WIDTH, BOUNDS = range(13, 17)
-# ... what is LINKED: the machine code of the operation, of its activation, and of products; the lines it reads (a list of
+# ... what is LINKED: the machine code of the operation, of one for a single frame, of its activation, and of products; the lines it reads (a list of
 # addresses; LINE_IN and LINE_OUT become addresses too), weights, links, scratch and float64 scratch ...
-COMPUTE, ACTIVATE, PRODUCT, LINES, WEIGHTS, NUMBERS, SCRATCH, WIDE = range(17, 25)
+COMPUTE, COMPUTE_ONE, ACTIVATE, PRODUCT, LINES, WEIGHTS, NUMBERS, SCRATCH, WIDE = range(17, 26)
 # ... and what else the operation needs, under its own names.
-A, B, C, D, E, F, G, H, J, K, L, M = range(25, 37)
-NODE_COLUMNS = 37
+A, B, C, D, E, F, G, H, J, K, L, M, N = range(26, 39)
+NODE_COLUMNS = 39
 TAPS, DILATION, GROUPS, KERNEL, BIAS, ROWS = A, B, C, D, E, F  # convolutions and dense products
+# How tiles see a convolution: with one channel, its taps are the channels of a single tap, in one chain; steps are in bytes.
+OUTPUTS, TILE_TAPS, TILE_CHANNELS, ROW_STEP, TAP_STEP, CHANNEL_STEP_IN, CHAIN = G, H, J, K, L, M, N
 CROP, PHASES = F, G  # transposed convolutions
 POOL, MEAN = A, B  # pooling
 SCALE, SHIFT_BY, CENTER = A, B, C  # affine, normalize (the first two), prelu (SCALE)

@@ -1,4 +1,4 @@
-"""exp, sigmoid and tanh without branches and without calls, so that loops over them become vector code.
+"""exp, sigmoid and tanh without branches and without calls, of float32 and of vectors.
 
 Theory. x = k ln 2 + r with |r| <= ln 2 / 2, and exp(x) = 2^k exp(r), where exp(r) - 1 is Taylor's polynomial of degree 7 (its
 first term left out is below 6e-9). k is found by adding 1.5 * 2^23, which leaves it, rounded, in the lowest bits of the
@@ -10,12 +10,9 @@ every processor, so the bits are the same on each.
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from streamcnn.compiler.kernel import kernel
+from streamcnn.compiler.vector import at_least, at_most, bits_of, fma, of_bits
 
 F32, I32 = np.float32, np.int32
 ONE, TWO = F32(1), F32(2)
@@ -23,43 +20,15 @@ LOG2_E, MAGIC = F32(1.4426950408889634), F32(12582912.0)
 LN2_HIGH, LN2_LOW = F32(0.693359375), F32(-2.12194440e-4)  # the first has few digits: k times it is exact
 TERMS = tuple(F32(1 / n) for n in (5040, 720, 120, 24, 6, 2))
 T7, T6, T5, T4, T3, T2 = TERMS
-BIAS, MANTISSA = I32(127), I32(23)
+BIAS, MANTISSA, HALF, MAGIC_BITS = I32(127), I32(23), I32(1), MAGIC.view(I32)
 LOWEST, HIGHEST = F32(-104), F32(89)  # beyond them exp is 0, and infinite
 FLAT = F32(9.1)  # from here on tanh is 1
-
-
-@intrinsic
-def fma(context, a, b, c):
-    """A * b + c, rounded once."""
-
-    def codegen(context, builder, signature, values):
-        float_ = ir.FloatType()
-        kind = ir.FunctionType(float_, [float_] * 3)
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fma.f32"), values)
-
-    return types.float32(types.float32, types.float32, types.float32), codegen
-
-
-@intrinsic
-def bits_of(context, x):
-    """The bits of a float32, as an int32."""
-    return types.int32(types.float32), lambda context, builder, signature, values: builder.bitcast(
-        values[0], ir.IntType(32)
-    )
-
-
-@intrinsic
-def of_bits(context, bits):
-    """The float32 that an int32 has the bits of."""
-    return types.float32(types.int32), lambda context, builder, signature, values: builder.bitcast(
-        values[0], ir.FloatType()
-    )
 
 
 @kernel
 def power_of_two(k):
     """2 to a power that a normal float32 has."""
-    return of_bits(I32((k + BIAS) << MANTISSA))
+    return of_bits((k + BIAS) << MANTISSA)
 
 
 @kernel
@@ -69,17 +38,15 @@ def reduced(x):
     k = shifted - MAGIC
     r = fma(k, -LN2_LOW, fma(k, -LN2_HIGH, x))
     p = fma(fma(fma(fma(fma(T7, r, T6), r, T5), r, T4), r, T3), r, T2)
-    return I32(bits_of(shifted) - bits_of(MAGIC)), fma(p * r, r, r)
+    return bits_of(shifted) - MAGIC_BITS, fma(p * r, r, r)
 
 
 @kernel
 def exp(x):
     """E to the x; 0 and infinity where float32 ends, and NaN for NaN."""
-    x = LOWEST if x < LOWEST else x
-    x = HIGHEST if x > HIGHEST else x
-    k, minus_one = reduced(x)
-    half = I32(k >> I32(1))  # in two steps: 2^k itself may be no normal number
-    return (minus_one + ONE) * power_of_two(half) * power_of_two(I32(k - half))
+    k, minus_one = reduced(at_most(at_least(x, LOWEST), HIGHEST))
+    half = k >> HALF  # in two steps: 2^k itself may be no normal number
+    return (minus_one + ONE) * power_of_two(half) * power_of_two(k - half)
 
 
 @kernel
@@ -91,8 +58,7 @@ def sigmoid(x):
 @kernel
 def tanh(x):
     """Hyperbolic tangent."""
-    x = -FLAT if x < -FLAT else x
-    x = FLAT if x > FLAT else x
+    x = at_most(at_least(x, -FLAT), FLAT)
     k, minus_one = reduced(x + x)
     scale = power_of_two(k)
     expm1 = fma(scale, minus_one, scale - ONE)

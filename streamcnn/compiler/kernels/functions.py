@@ -8,6 +8,7 @@ import numpy as np
 from streamcnn.compiler.build import activation
 from streamcnn.compiler.kernel import floats, kernel
 from streamcnn.compiler.kernels.exponential import exp, sigmoid, tanh
+from streamcnn.compiler.vector import LANES, load, store_first
 from streamcnn.graph.functions import number
 
 F32 = np.float32
@@ -187,17 +188,14 @@ def sparsemax(y, scratch, width):
 
 @activation
 def apply_common(function, arguments, values, size, width, scratch):
-    """Apply one of the most common functions to `size` values in place."""
-    y = floats(values)
-    if function == SIGMOID:
-        for k in range(size):
-            y[k] = sigmoid(y[k])
-    elif function == RELU:  # of a recurrent layer: with its defaults
-        for k in range(size):
-            y[k] = ZERO if y[k] < ZERO else y[k]
-    else:
-        for k in range(size):
-            y[k] = tanh(y[k])
+    """Apply one of the most common functions to `size` values in place, vector by vector."""
+    for k in range(0, size, LANES):
+        x = load(values + 4 * k)
+        if function == SIGMOID:
+            y = sigmoid(x)
+        else:
+            y = tanh(x)
+        store_first(values + 4 * k, y, size - k)
 
 
 @activation

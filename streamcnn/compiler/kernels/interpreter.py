@@ -10,8 +10,7 @@ does it.)
 
 import numpy as np
 
-from streamcnn.compiler.kernel import address_of, call, floats, integers, kernel
-from streamcnn.compiler.kernels.denormals import flush_denormals, restore
+from streamcnn.compiler.kernel import address_of, call, floats, inlined, integers, kernel
 from streamcnn.compiler.tables import (
     ACTIVATE,
     ADVANCE,
@@ -25,6 +24,7 @@ from streamcnn.compiler.tables import (
     CLIP_FRAMES,
     CLIP_HOP,
     COMPUTE,
+    COMPUTE_ONE,
     COUNT,
     DOWN,
     FORGET,
@@ -67,6 +67,7 @@ from streamcnn.compiler.tables import (
     WEIGHTS,
     WIDTH,
 )  # fmt: skip
+from streamcnn.compiler.vector import BYTES, LANES, load, store, store_first
 
 PIECE = 256  # frames of a window that are computed at a time
 FAILED = -1  # a line was too short: a bug in the plan, reported instead of written over its neighbour
@@ -77,9 +78,14 @@ ZERO = np.float32(0)
 @kernel
 def move(y, x, size):
     """Copy values to a lower address, or to one that they do not reach."""
-    target, source = floats(y), floats(x)
-    for k in range(size):
-        target[k] = source[k]
+    if size == 1:
+        floats(y)[0] = floats(x)[0]
+        return
+    whole = size - size % LANES
+    for k in range(0, VALUE * whole, BYTES):
+        store(y + k, load(x + k))
+    if whole < size:
+        store_first(y + VALUE * whole, load(x + VALUE * whole), size - whole)
 
 
 @kernel
@@ -92,7 +98,7 @@ def move_frames(line, y, x, frames):
         move(y + c * line[CHANNEL_STEP], x + c * line[CHANNEL_STEP], frames)
 
 
-@kernel
+@inlined
 def make_room(line, frames):
     """Make sure that `frames` more frames fit behind the newest one; return the address of the first of them, or FAILED."""
     count = line[COUNT]
@@ -108,13 +114,13 @@ def make_room(line, frames):
     return line[ORIGIN] + count * line[FRAME_STEP]
 
 
-@kernel
+@inlined
 def mirrored_from(line):
     """Return the first frame number that will still have a place when the line makes room."""
     return line[LIMIT] - line[CAPACITY] + line[SHIFT]
 
 
-@kernel
+@inlined
 def advance(line, frames):
     """Count the frames that have been written behind the newest one."""
     if line[MIRRORED]:
@@ -138,7 +144,7 @@ def end_line(line):
     return True
 
 
-@kernel
+@inlined
 def compute(row, line, out, done, frames, available, target):
     """Compute the output frames of one node from number `done` on, and write them to `target`.
 
@@ -148,17 +154,27 @@ def compute(row, line, out, done, frames, available, target):
     if row[UP] > 1:
         first //= row[UP]
     source = line[ORIGIN] + first * line[FRAME_STEP]
-    call(row[COMPUTE], (address_of(row), done, frames, available, line[ORIGIN], source, target))
+    if frames == 1 and row[COMPUTE_ONE]:
+        call(row[COMPUTE_ONE], (address_of(row), source, target))
+    else:
+        call(row[COMPUTE], (address_of(row), done, frames, available, line[ORIGIN], source, target))
     if row[ACTIVATE]:
-        step, width, arguments = out[CHANNEL_STEP], row[C_OUT], row[WEIGHTS] + VALUE * row[ARGUMENTS]
-        runs, size = (1, frames * width) if step == VALUE else (width, frames)
-        for run in range(runs):
-            call(
-                row[ACTIVATE], (row[FUNCTION], arguments, target + run * step, size, row[WIDTH], row[SCRATCH])
-            )  # fmt: skip
+        step, size = out[CHANNEL_STEP], frames * row[C_OUT]
+        if step == VALUE:
+            activate(row, target, size)
+        else:
+            for c in range(row[C_OUT]):
+                activate(row, target + c * step, frames)
 
 
-@kernel
+@inlined
+def activate(row, values, size):
+    """Apply a node's activation to a run of values."""
+    arguments = row[WEIGHTS] + VALUE * row[ARGUMENTS]
+    call(row[ACTIVATE], (row[FUNCTION], arguments, values, size, row[WIDTH], row[SCRATCH]))
+
+
+@inlined
 def run_node(row, ending):
     """Compute every output frame of one node that its inputs suffice for, or, at the end, all that there are."""
     line, out = integers(row[LINE_IN]), integers(row[LINE_OUT])
@@ -210,13 +226,13 @@ def run_window(program, window):
             target += PIECE * to[FRAME_STEP]
 
 
-@kernel
+@inlined
 def line_at(program, number):
     """Return the line of that number."""
     return integers(program[LINES_AT] + number * 8 * LINE_COLUMNS)
 
 
-@kernel
+@inlined
 def run_nodes(program, ending, out):
     """Run all nodes, copy the output frames that became known to the address `out`; return their number."""
     last = line_at(program, program[LINES_COUNT] - 1)
@@ -256,15 +272,22 @@ def run_windows(program, out):
     return made
 
 
-@kernel
+@inlined
 def take_in(line, block, frames, scale):
     """Put the frames of a block, times `scale`, into a line; tells whether there was room."""
     target, channels = make_room(line, frames), line[CHANNELS]
     if target == FAILED:
         return False
     if line[CHANNEL_STEP] == VALUE:
+        size = frames * channels
+        if size == 1:
+            floats(target)[0] = floats(block)[0] * scale
+            size = 0
+        whole = size - size % LANES  # beyond the block nothing may be read
+        for k in range(0, VALUE * whole, BYTES):
+            store(target + k, load(block + k) * scale)
         x, y = floats(block), floats(target)
-        for k in range(frames * channels):
+        for k in range(whole, size):
             y[k] = x[k] * scale
     else:
         for c in range(channels):
@@ -275,16 +298,22 @@ def take_in(line, block, frames, scale):
     return True
 
 
-@kernel
-def push(program, block, frames, ending, out):
-    """Push a block through all nodes, chunk by chunk; then, if `ending`, the end. Returns the number of output frames."""
+def process(program, block, frames, ending, out):
+    """Push a block of `frames` at an address, channels last, through all nodes, chunk by chunk; then, if `ending`, the end.
+
+    Of a clip net the program's nodes are those whose work its windows share, and each window takes its own steps.
+
+    Writes the output frames that became known to the address `out` and returns their number, FAILED where a line was too
+    short for them. The caller flushes denormals.
+    """
+    program = integers(program)
     stream, last = line_at(program, 0), line_at(program, program[LINES_COUNT] - 1)
     chunk, clip, scale = program[CHUNK_FRAMES], program[CLIP_FRAMES], floats(program[SCALE_AT])[0]
     written, begin, step = 0, 0, stream[CHANNELS] * VALUE
     width = (last[CAPACITY] if clip > 0 else 1) * last[CHANNELS] * VALUE
     # One pass more where the signal ends. Its flag is computed: a literal True or False would be a type of its own for
     # Numba, and have all kernels compiled a second time.
-    while begin < frames or ending:
+    while begin < frames or ending != 0:
         last_pass = begin >= frames
         now = max(0, min(chunk, frames - begin))
         if not take_in(stream, block + begin * step, now, scale):
@@ -299,18 +328,4 @@ def push(program, block, frames, ending, out):
         if last_pass:
             break
         begin += now
-    return written
-
-
-def process(program, block, frames, ending, out):
-    """Push a block of `frames` at an address, channels last, through all nodes; then, if `ending`, the end.
-
-    Of a clip net the program's nodes are those whose work its windows share, and each window takes its own steps.
-
-    Writes the output frames that became known to the address `out` and returns their number, FAILED where a line was too
-    short for them.
-    """
-    before = flush_denormals()
-    written = push(integers(program), block, frames, ending != 0, out)
-    restore(before)
     return written

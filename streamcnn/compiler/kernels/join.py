@@ -20,27 +20,19 @@ from streamcnn.compiler.tables import (
     ORIGIN,
     SUBTRACT,
 )  # fmt: skip
-
-ONE = np.float32(1)
+from streamcnn.compiler.vector import LANES, larger, load, store_first
 
 
 @kernel
-def combine(by, y, x, size):
-    """Combine values with those in y, in place."""
+def combined(by, y, x):
+    """Combine two vectors; of a maximum or minimum a NaN is the result."""
     if by == ADD or by == AVERAGE:
-        for i in range(size):
-            y[i] += x[i]
-    elif by == SUBTRACT:
-        for i in range(size):
-            y[i] -= x[i]
-    elif by == MULTIPLY:
-        for i in range(size):
-            y[i] *= x[i]
-    else:
-        sign = ONE if by == MAXIMUM else -ONE
-        for i in range(size):
-            if not sign * x[i] <= sign * y[i] and y[i] == y[i]:  # a NaN wins
-                y[i] = x[i]
+        return y + x
+    if by == SUBTRACT:
+        return y - x
+    if by == MULTIPLY:
+        return y * x
+    return larger(y, x) if by == MAXIMUM else -larger(-y, -x)
 
 
 @operation
@@ -49,20 +41,20 @@ def merge(node, done, frames, available, zero, source, target):
     row = integers(node)
     step, by, lines = integers(row[LINE_OUT])[CHANNEL_STEP], row[BY], integers(row[LINES])
     runs, size = (1, frames * row[C_OUT]) if step == 4 else (row[C_OUT], frames)
+    one, two = integers(lines[0]), integers(lines[1])
+    count = np.float32(row[INPUTS])
     for run in range(runs):
-        y = floats(target + run * step)
-        for k in range(row[INPUTS]):
-            line = integers(lines[k])
-            x = floats(line[ORIGIN] + done * line[FRAME_STEP] + run * line[CHANNEL_STEP])
-            if k > 0:
-                combine(by, y, x, size)
-            else:
-                for i in range(size):
-                    y[i] = x[i]
-        if by == AVERAGE:
-            count = np.float32(row[INPUTS])
-            for i in range(size):
-                y[i] /= count
+        a = one[ORIGIN] + done * one[FRAME_STEP] + run * one[CHANNEL_STEP]
+        b = two[ORIGIN] + done * two[FRAME_STEP] + run * two[CHANNEL_STEP]
+        for k in range(0, size, LANES):
+            y = combined(by, load(a + 4 * k), load(b + 4 * k))
+            for more in range(2, row[INPUTS]):
+                line = integers(lines[more])
+                x = line[ORIGIN] + done * line[FRAME_STEP] + run * line[CHANNEL_STEP]
+                y = combined(by, y, load(x + 4 * k))
+            if by == AVERAGE:
+                y = y / count
+            store_first(target + run * step + 4 * k, y, size - k)
 
 
 @operation

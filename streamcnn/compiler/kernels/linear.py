@@ -1,14 +1,27 @@
 """Convolutions and dense products: which tiles of `tiles` they are made of."""
 
-from streamcnn.compiler.build import operation
-from streamcnn.compiler.kernel import call, integers, kernel
-from streamcnn.compiler.kernels.tiles import BYTES, LANES, depthwise_rows, planar_product, product
+from collections.abc import Callable
+
+from streamcnn.compiler.build import operation, operation_of_one
+from streamcnn.compiler.kernel import call, inlined, integers
+from streamcnn.compiler.kernels.tiles import (
+    HALF,
+    depthwise_rows,
+    one_of_half,
+    one_of_one,
+    one_of_two,
+    one_row,
+    planar_product,
+    rows,
+)  # fmt: skip
 from streamcnn.compiler.tables import (
     BIAS,
     BOUNDS,
     C_IN,
     C_OUT,
+    CHAIN,
     CHANNEL_STEP,
+    CHANNEL_STEP_IN,
     CROP,
     DILATION,
     DOWN,
@@ -17,18 +30,24 @@ from streamcnn.compiler.tables import (
     LINE_IN,
     LINE_OUT,
     NUMBERS,
+    OUTPUTS,
     PHASES,
     PRODUCT,
+    ROW_STEP,
     ROWS,
+    TAP_STEP,
     TAPS,
+    TILE_CHANNELS,
+    TILE_TAPS,
     UP,
     WEIGHTS,
 )  # fmt: skip
+from streamcnn.compiler.vector import BYTES, LANES
 
 PHASE_COLUMNS = 3  # of the table of a transposed convolution: taps, first input frame, weights
 
 
-@kernel
+@inlined
 def place(row, column):
     """Return the address of the weights that a column names."""
     return row[WEIGHTS] + 4 * row[column]
@@ -38,12 +57,63 @@ def place(row, column):
 def conv(node, done, frames, available, zero, source, target):
     """Convolve, or multiply each of a frame's ROWS with the same weights."""
     row = integers(node)
-    rows = row[ROWS]
-    step, outputs = 4 * (row[C_IN] // rows), row[C_OUT] // rows
-    product(
-        place(row, KERNEL), place(row, BIAS), 0, place(row, BOUNDS), source, row[DOWN] * step, row[DILATION] * step, 4,
-        row[C_IN] // rows, row[TAPS], target, 4 * outputs, outputs, frames * rows,
+    size = BYTES * row[TILE_TAPS] * row[TILE_CHANNELS]
+    rows(
+        place(row, KERNEL), size, place(row, BIAS), 0, place(row, BOUNDS), source, row[ROW_STEP], row[TAP_STEP],
+        row[CHANNEL_STEP_IN], row[TILE_CHANNELS], row[TILE_TAPS], target, 4 * row[OUTPUTS], row[OUTPUTS], row[CHAIN],
+        frames * row[ROWS],
     )  # fmt: skip
+
+
+# A single frame of few channels takes less time than to choose among tiles does, and than what LLVM computes in advance for all
+# that might be chosen: so these choices are made in the table.
+@inlined
+def one_tile(tile, row, source, target, vectors):
+    """Make a frame that is one tile."""
+    size = BYTES * row[TILE_TAPS] * row[TILE_CHANNELS]
+    tile(
+        source, 0, row[TAP_STEP], row[CHANNEL_STEP_IN], place(row, KERNEL), size, BYTES * row[TILE_CHANNELS], BYTES,
+        row[TILE_CHANNELS], row[TILE_TAPS], place(row, BIAS), 0, place(row, BOUNDS), target, 0,
+        row[OUTPUTS] - (vectors - 1) * LANES, row[CHAIN],
+    )  # fmt: skip
+
+
+@operation_of_one
+def conv_one_half(node, source, target):
+    """Convolve one frame to half a vector of channels at most."""
+    one_tile(one_of_half, integers(node), source, target, 1)
+
+
+@operation_of_one
+def conv_one_vector(node, source, target):
+    """Convolve one frame to a vector of channels at most."""
+    one_tile(one_of_one, integers(node), source, target, 1)
+
+
+@operation_of_one
+def conv_one_pair(node, source, target):
+    """Convolve one frame to two vectors of channels at most."""
+    one_tile(one_of_two, integers(node), source, target, 2)
+
+
+@operation_of_one
+def conv_one(node, source, target):
+    """Convolve one frame to any number of channels."""
+    row = integers(node)
+    size = BYTES * row[TILE_TAPS] * row[TILE_CHANNELS]
+    one_row(
+        place(row, KERNEL), size, place(row, BIAS), place(row, BOUNDS), source, row[TAP_STEP], row[CHANNEL_STEP_IN],
+        row[TILE_CHANNELS], row[TILE_TAPS], target, row[OUTPUTS], row[CHAIN],
+    )  # fmt: skip
+
+
+def conv_of_one(outputs: int) -> Callable[[], int]:
+    """Return what makes the machine code for one frame of so many channels."""
+    if outputs <= HALF:
+        return conv_one_half
+    if outputs <= LANES:
+        return conv_one_vector
+    return conv_one_pair if outputs <= 2 * LANES else conv_one
 
 
 @operation

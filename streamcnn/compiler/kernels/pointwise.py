@@ -27,6 +27,7 @@ from streamcnn.compiler.tables import (
     SHIFT_BY,
     WIDTH,
 )  # fmt: skip
+from streamcnn.compiler.vector import BYTES, LANES, at_least, at_most, load, store_first, where_negative
 
 ZERO = np.float32(0)
 
@@ -39,10 +40,9 @@ def keep(node, done, frames, available, zero, source, target):
     line, out = integers(row[LINE_IN]), integers(row[LINE_OUT])
     runs, size = (1, frames * row[C_OUT]) if out[CHANNEL_STEP] == 4 else (row[C_OUT], frames)
     for run in range(runs):
-        x, y = floats(source + run * line[CHANNEL_STEP]), floats(target + run * out[CHANNEL_STEP])
-        for k in range(size):
-            value = low if x[k] < low else x[k]
-            y[k] = high if value > high else value
+        x, y = source + run * line[CHANNEL_STEP], target + run * out[CHANNEL_STEP]
+        for k in range(0, size, LANES):
+            store_first(y + 4 * k, at_most(at_least(load(x + 4 * k), low), high), size - k)
 
 
 @operation
@@ -50,24 +50,22 @@ def glu(node, done, frames, available, zero, source, target):
     """Multiply the first half of each frame with the sigmoid of the second."""
     half = integers(node)[C_OUT]
     for t in range(frames):
-        x, gate, y = (
-            floats(source + 8 * t * half),
-            floats(source + 4 * (2 * t + 1) * half),
-            floats(target + 4 * t * half),
-        )
-        for c in range(half):
-            y[c] = x[c] * sigmoid(gate[c])
+        x, y = source + 8 * t * half, target + 4 * t * half
+        for k in range(0, half, LANES):
+            gate = sigmoid(load(x + 4 * (half + k)))
+            store_first(y + 4 * k, load(x + 4 * k) * gate, half - k)
 
 
 @operation
 def prelu(node, done, frames, available, zero, source, target):
     """Scale what is negative."""
     row = integers(node)
-    channels, slope = row[C_OUT], floats(place(row, SCALE))
+    channels, slope = row[C_OUT], place(row, SCALE)
     for t in range(frames):
-        x, y = floats(source + 4 * t * channels), floats(target + 4 * t * channels)
-        for c in range(channels):
-            y[c] = x[c] * slope[c] if x[c] < ZERO else x[c]
+        x, y = source + 4 * t * channels, target + 4 * t * channels
+        for k in range(0, channels, LANES):
+            value = load(x + 4 * k)
+            store_first(y + 4 * k, where_negative(value, value * load(slope + 4 * k), value), channels - k)
 
 
 @operation
@@ -75,18 +73,19 @@ def affine(node, done, frames, available, zero, source, target):
     """Subtract (zero, where nothing is given), scale and shift."""
     row = integers(node)
     line, out, channels = integers(row[LINE_IN]), integers(row[LINE_OUT]), row[C_OUT]
-    scale, shift, center = floats(place(row, SCALE)), floats(place(row, SHIFT_BY)), floats(place(row, CENTER))
+    scale, shift, center = place(row, SCALE), place(row, SHIFT_BY), place(row, CENTER)
     if out[CHANNEL_STEP] == 4:
         for t in range(frames):
-            x, y = floats(source + 4 * t * channels), floats(target + 4 * t * channels)
-            for c in range(channels):
-                y[c] = (x[c] - center[c]) * scale[c] + shift[c]
+            x, y = source + 4 * t * channels, target + 4 * t * channels
+            for k in range(0, 4 * channels, BYTES):
+                value = (load(x + k) - load(center + k)) * load(scale + k) + load(shift + k)
+                store_first(y + k, value, channels - k // 4)
         return
     for c in range(channels):
-        x, y = floats(source + c * line[CHANNEL_STEP]), floats(target + c * out[CHANNEL_STEP])
-        a, b, less = scale[c], shift[c], center[c]
-        for t in range(frames):
-            y[t] = (x[t] - less) * a + b
+        x, y = source + c * line[CHANNEL_STEP], target + c * out[CHANNEL_STEP]
+        a, b, less = floats(scale)[c], floats(shift)[c], floats(center)[c]
+        for k in range(0, frames, LANES):
+            store_first(y + 4 * k, (load(x + 4 * k) - less) * a + b, frames - k)
 
 
 @operation

@@ -15,34 +15,23 @@ computes the same, slowly. A single frame has too few sums to keep the core busy
 chains of several taps run side by side, and are added in the same order.
 """
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from streamcnn.compiler.kernel import INT, kernel
+from streamcnn.compiler.kernel import INT, inlined, kernel
+from streamcnn.compiler.vector import BYTES, LANES, spread, store_first_of
 
 FLOAT = ir.FloatType()
-
-
-def lanes() -> int:
-    """Return how many float32 a vector register of this processor, or of the one that code is made for, holds."""
-    given = config.CPU_FEATURES
-    features = llvmlite.binding.get_host_cpu_features() if given is None else dict.fromkeys(given.split(","), True)
-    names = {name.removeprefix("+"): on and not name.startswith("-") for name, on in features.items()}
-    return 16 if names.get("avx512f") else 8 if names.get("avx2") else 4
-
-
-LANES = lanes()
 HALF = max(4, LANES // 2)
 # Frames of a tile with channels last, the largest that is left first, and vectors of frames and outputs of a planar one. The
 # sums of the taps under way, the vectors and a value must fit into the registers, 32 of AVX-512 and of ARM, 16 else; the sums
 # of the taps before may wait in memory.
 MANY, SOME, FRAMES, OUTPUTS = (12, 4, 4, 4) if LANES == 16 else (6, 2, 2, 4)
 TOGETHER = 3  # taps of a single frame whose chains run side by side
-BYTES = 4 * LANES
+UNROLLED = 4  # channels of a single frame: the end of a long loop over few instructions is guessed wrong every time
 OPEN = 8  # bytes behind a product's two bounds: two that bound nothing
 
 
@@ -67,9 +56,7 @@ class _Emitter:
     def spread(self, address: ir.Value) -> ir.Value:
         """Load a value into all lanes."""
         value = self.builder.load(self.builder.inttoptr(address, FLOAT.as_pointer()))
-        one = self.builder.insert_element(ir.Constant(self.kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(one, one, mask)
+        return spread(self.builder, value, self.lanes)
 
     def at(self, base: ir.Value, step: ir.Value, number: int) -> ir.Value:
         """Return base + number * step."""
@@ -117,7 +104,20 @@ class _Emitter:
                     made += [builder.call(self.fma, [one, w, chain]) for w, chain in zip(loaded, before, strict=False)]
             return made
 
-        made = self.loop(self.channels, [one for tap_sums in sums for one in tap_sums], step)
+        def several(number: ir.Value, chains: list[ir.Value]) -> list[ir.Value]:
+            first = builder.mul(number, ir.Constant(INT, UNROLLED))
+            for k in range(UNROLLED):
+                chains = step(builder_add(builder, first, k), chains)
+            return chains
+
+        begin = [one for tap_sums in sums for one in tap_sums]
+        if self.values == 1:
+            made = self.loop(builder.sdiv(self.channels, ir.Constant(INT, UNROLLED)), begin, several)
+            done = builder.and_(self.channels, ir.Constant(INT, -UNROLLED))
+            rest = builder.sub(self.channels, done)
+            made = self.loop(rest, made, lambda number, chains: step(builder.add(done, number), chains))
+        else:
+            made = self.loop(self.channels, begin, step)
         return [made[k : k + width] for k in range(0, len(made), width)]
 
     def emit(self, sums: list[ir.Value], together: int) -> list[ir.Value]:
@@ -150,34 +150,22 @@ class _Emitter:
         return sums
 
     def store(self, made: list[ir.Value]) -> None:
-        """Store all vectors; of the last one of each row only `count` lanes, by way of a buffer."""
-        builder, size = self.builder, 4 * self.lanes
-        last = ir.Constant(INT, size * (self.vectors - 1))
-        kept = builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(self.kind, self.values)), INT)
+        """Store all vectors; of the last one of each row only `count` lanes."""
+        builder, last = self.builder, self.vectors - 1
+        rows = [self.at(self.y, self.y_step, f) for f in range(self.values)]
+        targets = [[builder_add(builder, row, 4 * self.lanes * v) for v in range(self.vectors)] for row in rows]
+        kind = self.kind.as_pointer()
+        for f, target in enumerate(targets):
+            for v in range(last):
+                builder.store(made[f * self.vectors + v], builder.inttoptr(target[v], kind), align=4)
         full = builder.icmp_signed("==", self.count, ir.Constant(INT, self.lanes))
-        base = builder.select(full, builder.add(self.y, last), kept)
-        step = builder.select(full, self.y_step, ir.Constant(INT, size))
-        for f in range(self.values):
-            for v in range(self.vectors):
-                behind = v == self.vectors - 1
-                address = self.at(base, step, f) if behind else self.at(self.y, self.y_step, f)
-                target = builder_add(builder, address, 0 if behind else size * v)
-                builder.store(made[f * self.vectors + v], builder.inttoptr(target, self.kind.as_pointer()), align=4)
-        with builder.if_then(builder.not_(full)):
-
-            def copy_row(row: ir.Value, _values: list) -> list:
-                source = builder.add(kept, builder.mul(row, ir.Constant(INT, size)))
-                target = builder.add(builder.add(self.y, last), builder.mul(row, self.y_step))
-
-                def copy(number: ir.Value, _values: list) -> list:
-                    offset = builder.mul(number, ir.Constant(INT, 4))
-                    one = builder.load(builder.inttoptr(builder.add(source, offset), FLOAT.as_pointer()))
-                    builder.store(one, builder.inttoptr(builder.add(target, offset), FLOAT.as_pointer()))
-                    return []
-
-                return self.loop(self.count, [], copy)
-
-            self.loop(ir.Constant(INT, self.values), [], copy_row)
+        with builder.if_else(full) as (whole, part):
+            with whole:
+                for f, target in enumerate(targets):
+                    builder.store(made[f * self.vectors + last], builder.inttoptr(target[last], kind), align=4)
+            with part:
+                for f, target in enumerate(targets):
+                    store_first_of(builder, target[last], made[f * self.vectors + last], self.count)
 
 
 def builder_add(builder: ir.IRBuilder, address: ir.Value, number: int) -> ir.Value:
@@ -253,51 +241,132 @@ def _ladder(vectors: int, lanes: int = LANES) -> object:
 
 
 _wide, _narrow, _half = _ladder(2), _ladder(1), _ladder(1, HALF)
-_one_of_eight, _one_of_four = _tile(1, 8), _tile(1, 4, together=TOGETHER)
+one_of_eight, one_of_four, one_of_two, one_of_one, one_of_half = (
+    _tile(1, 8), _tile(1, 4, together=TOGETHER), _tile(1, 2, together=TOGETHER), _tile(1, 1, together=TOGETHER),
+    _tile(1, 1, lanes=HALF, together=TOGETHER),
+)  # fmt: skip
+
+
+@inlined
+def one_row(w, size, start, bounds, x, x_tap, x_channel, channels, taps, y, outputs, chain):
+    """Make one row; as `rows`, but for few arguments and as many sums at a time as there are registers."""
+    tap, left = BYTES * channels, outputs
+    while left > 0:
+        if left > 7 * LANES and taps == 1:
+            count = min(left - 7 * LANES, LANES)
+            one_of_eight(x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, 1, start, 0, bounds, y, 0, count, chain)
+            vectors = 8
+        elif left > 3 * LANES:
+            count = min(left - 3 * LANES, LANES)
+            one_of_four(
+                x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, 0, bounds, y, 0, count, chain
+            )
+            vectors = 4
+        elif left > LANES:
+            count = min(left - LANES, LANES)
+            one_of_two(
+                x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, 0, bounds, y, 0, count, chain
+            )
+            vectors = 2
+        elif left > HALF:
+            one_of_one(x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, 0, bounds, y, 0, left, chain)
+            vectors = 1
+        else:
+            one_of_half(
+                x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, 0, bounds, y, 0, left, chain
+            )
+            vectors = 1
+        w, start, y, left = w + vectors * size, start + vectors * BYTES, y + vectors * BYTES, left - vectors * LANES
 
 
 @kernel
-def product(
-    weights, start, start_step, bounds, x, x_step, tap_step, channel_step, channels, taps, y, y_step, outputs, frames
+def rows(
+    w, size, start, start_step, bounds, x, x_step, x_tap, x_channel, channels, taps, y, y_step, outputs, chain, frames
 ):
     """Make `frames` rows of `outputs` channels, side by side, from windows of taps x channels values.
 
-    `weights`, `start`, `x` and `y` are addresses, steps are in bytes: of weights that are `packed`, of what the rows begin with (a
-    bias for all of them where `start_step` is 0), of the first window, and of the first row. What begins must be readable up
-    to a whole vector. Rows are clipped to the two numbers at `bounds`.
+    `w`, `start`, `x` and `y` are addresses, steps are in bytes: of weights that are `packed`, with the `size` in bytes of a vector
+    of them, of what the rows begin with (a bias for all of them where `start_step` is 0), of the first window, and of the
+    first row. What begins must be readable up to a whole vector. Rows are clipped to the two numbers at `bounds`. `chain`: 1
+    where the taps of a single channel are one chain; they come as channels of one tap.
     """
-    chain, size, o = 0, BYTES * taps * channels, 0
-    if channels == 1:
-        chain, channels, channel_step, taps = 1, taps, tap_step, 1
-    while o < outputs:
-        left = outputs - o
-        if frames == 1 and left > 3 * LANES:
-            if taps == 1 and left > 7 * LANES:
-                _one_of_eight(x, x_step, tap_step, channel_step, weights, size, BYTES * channels, BYTES, channels, taps, start, 0,
-                              bounds, y, y_step, min(left - 7 * LANES, LANES), chain)  # fmt: skip
-                vectors = 8
-            else:
-                _one_of_four(x, x_step, tap_step, channel_step, weights, size, BYTES * channels, BYTES, channels, taps, start, 0,
-                             bounds, y, y_step, min(left - 3 * LANES, LANES), chain)  # fmt: skip
-                vectors = 4
-        elif left > LANES:
-            _wide(x, x_step, tap_step, channel_step, weights, size, channels, taps, start, start_step, bounds, y, y_step,
-                  min(left - LANES, LANES), chain, frames)  # fmt: skip
-            vectors = 2
+    left = outputs
+    while left > 0:
+        if left > LANES:
+            count, vectors = min(left - LANES, LANES), 2
+            _wide(
+                x,
+                x_step,
+                x_tap,
+                x_channel,
+                w,
+                size,
+                channels,
+                taps,
+                start,
+                start_step,
+                bounds,
+                y,
+                y_step,
+                count,
+                chain,
+                frames,
+            )
         elif left > HALF:
-            _narrow(x, x_step, tap_step, channel_step, weights, size, channels, taps, start, start_step, bounds, y, y_step,
-                    left, chain, frames)  # fmt: skip
             vectors = 1
+            _narrow(
+                x,
+                x_step,
+                x_tap,
+                x_channel,
+                w,
+                size,
+                channels,
+                taps,
+                start,
+                start_step,
+                bounds,
+                y,
+                y_step,
+                left,
+                chain,
+                frames,
+            )
         else:
-            _half(x, x_step, tap_step, channel_step, weights, size, channels, taps, start, start_step, bounds, y, y_step,
-                  left, chain, frames)  # fmt: skip
             vectors = 1
-        weights, start, y, o = (
-            weights + vectors * size,
-            start + vectors * BYTES,
-            y + vectors * BYTES,
-            o + vectors * LANES,
-        )
+            _half(
+                x,
+                x_step,
+                x_tap,
+                x_channel,
+                w,
+                size,
+                channels,
+                taps,
+                start,
+                start_step,
+                bounds,
+                y,
+                y_step,
+                left,
+                chain,
+                frames,
+            )
+        w, start, y, left = w + vectors * size, start + vectors * BYTES, y + vectors * BYTES, left - vectors * LANES
+
+
+@kernel
+def product(w, start, start_step, bounds, x, x_step, x_tap, x_channel, channels, taps, y, y_step, outputs, frames):
+    """Make rows, as `rows` does, of windows of any shape."""
+    size, chain = BYTES * taps * channels, 0
+    if channels == 1:
+        chain, channels, x_channel, taps = 1, taps, x_tap, 1
+    if frames == 1:
+        one_row(w, size, start, bounds, x, x_tap, x_channel, channels, taps, y, outputs, chain)
+    else:
+        rows(
+            w, size, start, start_step, bounds, x, x_step, x_tap, x_channel, channels, taps, y, y_step, outputs, chain, frames
+        )  # fmt: skip
 
 
 _many_channels, _one_channels = _tile(SOME, 1, depthwise=True), _tile(1, 1, depthwise=True)
