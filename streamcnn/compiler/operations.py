@@ -1,7 +1,7 @@
 """What each layer record becomes in the table of nodes: its operation, its numbers, and its weights' places."""
 
 from collections.abc import Sequence
-from math import gcd, inf
+from math import gcd, inf, log2
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +9,15 @@ import numpy as np
 from streamcnn.compiler import tables as T
 from streamcnn.compiler.kernels.linear import PHASE_COLUMNS
 from streamcnn.compiler.kernels.tiles import MANY, packed
+from streamcnn.compiler.vector import LANES
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import MAX_PARAMETERS, defaults, number
 from streamcnn.graph.layer import Shape, size
 from streamcnn.graph.spectral import prime_factors
 
+LONG = 512  # taps from which a kernel is partitioned
+HEAVY = 8192  # products a frame from which it pays to have the newest taps apart
+SHORTEST = 32  # taps of a partition
 _BY_NORMALIZE = {"layer": T.BY_LAYER, "rms": T.BY_RMS, "unit": T.BY_UNIT, "peak": T.BY_PEAK}
 _BY_SPECTRUM = {"magnitude": T.MAGNITUDE, "power": T.POWER, "complex": T.COMPLEX}
 _BY_MERGE = {
@@ -52,6 +56,29 @@ class Arena:
         return np.concatenate(self._parts) if self._parts else np.zeros(1, self._dtype)
 
 
+class Ways(NamedTuple):
+    """In what way a plan does things: lines have the frames of each channel side by side; long kernels are partitioned."""
+
+    planar: bool = False
+    partitioned: bool = False
+
+
+PLAIN = Ways()
+
+
+class Partition(NamedTuple):
+    """How a long kernel is cut: taps of a partition, how many there are, and 1 where the newest taps are left out of them."""
+
+    taps: int
+    count: int
+    lead: int
+
+    @property
+    def history(self) -> int:
+        """How many frames it must find when it begins."""
+        return (self.count + self.lead + 1) * self.taps
+
+
 class Needs(NamedTuple):
     """What a node needs beside its row: values of state, values of scratch, and float64 values of scratch."""
 
@@ -66,15 +93,13 @@ def operation(
     shapes: list[Shape],
     output: Shape,
     arenas: tuple[Arena, Arena, Arena],
-    activation: L.Activation | None = None,
-    *,
-    planar: bool,
+    activation: L.Activation | None,
+    ways: Ways,
 ) -> Needs:
     """Fill in a node's row, append its weights, links and float64 constants to the arenas; return what else it needs.
 
     `shapes` and `output` are those of the inputs' and the output's frames. `activation`: to apply to the output, of a layer
-    that has none. `planar`: lines have the frames of each channel
-    side by side.
+    that has none.
     """
     weights, links, constants = arenas
     acting = layer if activation is None else activation
@@ -88,12 +113,14 @@ def operation(
     match layer:
         case L.Conv1D():
             row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = layer.taps, layer.dilation, layer.groups, 1
-            _shape_of_tiles(row)
-            _conv(row, layer.kernel, layer.bias, weights, planar=planar)
+            partition = partition_of(layer)
+            if ways.partitioned and partition:
+                needs = _conv_long(row, layer, partition, weights)
+            else:
+                _conv(row, layer.kernel, layer.bias, weights, planar=ways.planar)
         case L.Dense():
             row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = 1, 1, 1, size(shapes[0][:-1])
-            _shape_of_tiles(row)
-            _conv(row, layer.kernel[None], layer.bias, weights, planar=planar)
+            _conv(row, layer.kernel[None], layer.bias, weights, planar=ways.planar)
         case L.Conv1DTranspose():
             _conv_transpose(row, layer, weights, links)
         case L.Activation():
@@ -165,6 +192,7 @@ def operation(
 def _conv(row: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, weights: Arena, *, planar: bool) -> None:
     """Choose the operation for a kernel (taps, channels of a group, outputs), and add its weights as that reads them."""
     groups, outputs = int(row[T.GROUPS]), kernel.shape[2]
+    _shape_of_tiles(row)
     if planar:
         row[T.OP] = T.CONV_PLANAR
         bias = np.zeros(outputs) if bias is None else bias
@@ -192,6 +220,42 @@ def _packed_groups(kernel: np.ndarray, bias: np.ndarray | None, groups: int) -> 
     biases = [None] * groups if bias is None else np.split(bias, groups)
     parts = [packed(*part) for part in zip(np.split(kernel, groups, axis=2), biases, strict=True)]
     return np.stack([part for part, _ in parts]), np.stack([part for _, part in parts])
+
+
+def partition_of(layer: L.Layer) -> Partition | None:
+    """Return how a layer's kernel is cut, None where it is none, or too short for that to pay.
+
+    A partition of B taps costs B products a frame for the newest taps, and for each of the others some eight (four, and the weights
+    come from a cache farther away), so B near the root of 8 * taps is cheapest.
+    """
+    if not isinstance(layer, L.Conv1D) or layer.stride * layer.dilation * layer.groups > 1 or layer.taps < LONG:
+        return None
+    if layer.grid >= SHORTEST:
+        return Partition(layer.grid, -(-layer.taps // layer.grid), 0)
+    if layer.kernel.size < HEAVY:
+        return None
+    taps = 1 << round(log2(8 * layer.taps) / 2)
+    return Partition(taps, -(-layer.taps // taps) - 1, 1)
+
+
+def _conv_long(row: np.ndarray, layer: L.Conv1D, partition: Partition, weights: Arena) -> Needs:
+    """Cut a long kernel: its newest taps as they are, the others as spectra (outputs, bins, partitions, channels, 2, lanes)."""
+    size, count, lead = partition
+    inputs, outputs = layer.kernel.shape[1:]
+    row[T.OP], row[T.PARTITION], row[T.PARTITIONS], row[T.LEAD] = T.CONV_LONG, size, count, lead
+    newest_first = np.zeros(((count + lead) * size, inputs, outputs))
+    newest_first[: layer.taps] = layer.kernel[::-1]
+    head, bias = packed(newest_first[: lead * size][::-1], layer.bias)
+    row[T.KERNEL], row[T.BIAS] = weights.add(head), weights.add(bias)
+    parts = newest_first[lead * size :].reshape(count, size, inputs, outputs)
+    spectra = np.fft.rfft(parts, 2 * size, axis=1).transpose(1, 0, 2, 3)  # (bins, partitions, inputs, outputs)
+    vectors = -(-outputs // LANES)
+    spectra = np.pad(spectra, ((0, 0), (0, 0), (0, 0), (0, vectors * LANES - outputs)))
+    spectra = spectra.reshape(*spectra.shape[:3], vectors, LANES).transpose(3, 0, 1, 2, 4)
+    row[T.SPECTRA] = weights.add(np.stack([spectra.real, spectra.imag], axis=-2))
+    row[T.ROOTS] = weights.add(np.concatenate([_roots(size, size), _roots(2 * size, size + 1)]))
+    state = 2 * count * inputs * (size + 1) + (size + 1) * outputs
+    return Needs(state=-(-state // LANES) * LANES, scratch=4 * LANES * (size + 1))
 
 
 def _conv_transpose(row: np.ndarray, layer: L.Conv1DTranspose, weights: Arena, links: Arena) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamcnn.compiler import tables as T
-from streamcnn.compiler.operations import Arena, Needs, operation
+from streamcnn.compiler.operations import PLAIN, Arena, Needs, Ways, operation, partition_of
 from streamcnn.compiler.vector import LANES
 from streamcnn.errors import GraphError
 from streamcnn.graph import layers as L
@@ -64,7 +64,7 @@ def plan(graph: Graph, chunk: int) -> Plan:
             number[node.name] = len(number)
     lines, bursts = _lines(graph, number, chunk)
     planar = chunk >= LANES and is_tiny(graph)
-    rows = Rows(graph, place_lines(lines, planar=planar), planar=planar)
+    rows = Rows(graph, place_lines(lines, planar=planar), Ways(planar=planar, partitioned=True))
     nodes = {node.name: node for node in graph.nodes}
     for name in number:
         if name != INPUT:
@@ -102,6 +102,7 @@ def is_tiny(graph: Graph) -> bool:
         isinstance(node.layer, PLANAR_LAYERS)
         and len(graph.shapes[node.name]) == 1
         and graph.rules[node.name].down == 1
+        and partition_of(node.layer) is None
         and getattr(node.layer, "groups", 1) == 1
         and getattr(node.layer, "activation", "linear") not in OVER_CHANNELS
         for node in graph.nodes
@@ -135,11 +136,11 @@ def place_lines(lines: np.ndarray, *, planar: bool = False) -> int:
 class Rows:
     """Fills the table of nodes; counts the arena's values, which the nodes' states come behind, and the scratch."""
 
-    def __init__(self, graph: Graph, arena_size: int, *, planar: bool = False):
+    def __init__(self, graph: Graph, arena_size: int, ways: Ways = PLAIN):
         self.weights, self.links, self.constants = Arena(np.float32, LANES), Arena(np.int64), Arena(np.float64)
         self.arena_size, self.wide_size = arena_size, 0
         self.scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
-        self._graph, self._planar = graph, planar
+        self._graph, self._ways = graph, ways
         self._rows: list[np.ndarray] = []
         self._known: dict[str, tuple[np.ndarray, Needs]] = {}
 
@@ -184,14 +185,14 @@ class Rows:
         if node.name not in self._known:
             graph, row = self._graph, np.zeros(T.NODE_COLUMNS, np.int64)
             rule, shapes = graph.rules[node.name], [graph.shapes[name] for name in node.inputs]
-            row[T.UP], row[T.DOWN], row[T.OLDEST], row[T.GRID] = rule.up, rule.down, rule.oldest, 1
+            row[T.UP], row[T.DOWN], row[T.OLDEST], row[T.GRID] = rule.up, rule.down, rule.oldest, rule.grid
             row[T.NEWEST], row[T.RULE_TAIL] = rule.newest + rule.wait, rule.tail
             row[T.C_IN], row[T.C_OUT] = size(shapes[0]), size(graph.shapes[node.name])
             arenas = self.weights, self.links, self.constants
             shape = graph.shapes[node.name]
             self._known[node.name] = (
                 row,
-                operation(row, node.layer, shapes, shape, arenas, activation, planar=self._planar),
+                operation(row, node.layer, shapes, shape, arenas, activation, self._ways),
             )
         return self._known[node.name]
 
@@ -242,7 +243,9 @@ def _lines(graph: Graph, number: dict[str, int], chunk: int) -> tuple[np.ndarray
             line = lines[number[name]]
             kept = int(np.max(now[name] - rule.oldest_read(now[node.name]))) + rule.beyond
             beyond = int(np.max(rule.newest_read(whole[node.name] - 1) - (whole[name] - 1)))
-            line[T.HISTORY] = max(line[T.HISTORY], kept, -rule.oldest_read(0))
+            partition = partition_of(node.layer)
+            blocks = partition.history if partition else 0
+            line[T.HISTORY] = max(line[T.HISTORY], kept, -rule.oldest_read(0), blocks)
             line[T.TAIL] = max(line[T.TAIL], beyond)
     bursts = np.zeros(len(number), np.int64)
     for name, k in number.items():

@@ -12,6 +12,7 @@ from streamcnn.compiler.kernels import (
     interpreter,
     join,
     linear,
+    partitioned,
     plane,
     pointwise,
     recurrent,
@@ -25,6 +26,7 @@ from streamcnn.compiler.vector import LANES
 OPERATIONS: dict[int, Callable[[], int]] = {
     T.CONV: linear.conv,
     T.CONV_PLANAR: linear.conv_planar,
+    T.CONV_LONG: partitioned.conv_long,
     T.CONV_DEPTHWISE: linear.conv_depthwise,
     T.CONV_GROUPED: linear.conv_grouped,
     T.CONV_TRANSPOSE: linear.conv_transpose,
@@ -123,10 +125,11 @@ class Program:
                 row[T.COMPUTE_ONE] = linear.conv_of_one(int(row[T.OUTPUTS]))()
             if row[T.OP] in MAKE_PRODUCTS:
                 row[T.PRODUCT] = products()
+            if row[T.OP] in (T.CONV_LONG, *RECURRENT):
+                row[T.STATE] = self._arena[row[T.STATE] :].ctypes.data
             if row[T.OP] not in RECURRENT:
                 row[T.ACTIVATE] = _activation(row[T.FUNCTION])
             else:
-                row[T.STATE] = self._arena[row[T.STATE] :].ctypes.data
                 row[T.ACTIVATE_STATE], row[T.ACTIVATE_GATE] = _activation(row[T.FUNCTION]), _activation(row[T.GATE])
             if row[T.OP] == T.SPECTRUM:
                 row[T.CONSTANTS] -= self._plan.constants.size

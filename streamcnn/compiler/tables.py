@@ -33,6 +33,7 @@ NODE_COLUMNS = 39
 TAPS, DILATION, GROUPS, KERNEL, BIAS, ROWS = A, B, C, D, E, F  # convolutions and dense products
 # How tiles see a convolution: with one channel, its taps are the channels of a single tap, in one chain; steps are in bytes.
 OUTPUTS, TILE_TAPS, TILE_CHANNELS, ROW_STEP, TAP_STEP, CHANNEL_STEP_IN, CHAIN = G, H, J, K, L, M, N
+PARTITION, PARTITIONS, LEAD, ROOTS, SPECTRA = G, H, J, K, L  # convolutions with long kernels, with KERNEL and BIAS
 CROP, PHASES = F, G  # transposed convolutions
 POOL, MEAN = A, B  # pooling
 SCALE, SHIFT_BY, CENTER = A, B, C  # affine, normalize (the first two), prelu (SCALE)
@@ -43,15 +44,15 @@ HEADS, ATTENTION_SCALE, CAUSAL = A, B, C
 SPAN, FFT, RESULT, REFLECTED, SPECTRUM_WINDOW, CONSTANTS, FACTORS = A, B, C, D, E, F, G  # spectrum
 PAIRS, ANGLE = A, B  # polar
 COEFFICIENTS = A  # pre-emphasis
-STATE, RECURRENT, RECURRENT_BIAS, GATE, GATE_ARGUMENTS = A, B, C, F, G  # recurrent layers, with KERNEL and BIAS
+STATE, RECURRENT, RECURRENT_BIAS, GATE, GATE_ARGUMENTS = M, B, C, F, G  # recurrent layers, with KERNEL and BIAS
 CANDIDATE = H  # of a GRU that resets before the product: the part of the recurrent weights for its candidate
 ACTIVATE_GATE, ACTIVATE_STATE = J, K  # LINKED: the machine code of the activations inside
 
 NOTHING = -1  # where an optional array is missing
 
-(CONV, CONV_PLANAR, CONV_DEPTHWISE, CONV_GROUPED, CONV_TRANSPOSE, FUNCTION_ONLY, GLU, PRELU, AFFINE, NORMALIZE, SELECT,
+(CONV, CONV_PLANAR, CONV_LONG, CONV_DEPTHWISE, CONV_GROUPED, CONV_TRANSPOSE, FUNCTION_ONLY, GLU, PRELU, AFFINE, NORMALIZE, SELECT,
  POOLING, COPY, MERGE, CONCATENATE, CONV_2D, ATTENTION, SPECTRUM, POLAR, PREEMPHASIS, SIMPLE_RNN,
- LSTM, GRU_AFTER, GRU_BEFORE) = range(24)  # fmt: skip
+ LSTM, GRU_AFTER, GRU_BEFORE) = range(25)  # fmt: skip
 BY_LAYER, BY_RMS, BY_UNIT, BY_PEAK = range(4)
 MAGNITUDE, POWER, COMPLEX = range(3)
 ADD, SUBTRACT, MULTIPLY, AVERAGE, MAXIMUM, MINIMUM = range(6)

@@ -152,6 +152,12 @@ def store_first(context, address, vector, count):
     return types.void(types.int64, FLOATS, types.int64), codegen
 
 
+@intrinsic
+def vector_of(context, value):
+    """A vector with a number in all lanes."""
+    return FLOATS(types.float32), lambda context, builder, signature, values: spread(builder, values[0])
+
+
 def _kind(*arguments: types.Type) -> types.Type:
     """Return what a function of these makes: a vector, where one of them is one."""
     return FLOATS if FLOATS in arguments else types.float32

@@ -246,6 +246,7 @@ class Graph:
                 continue
             rule = self.rules[node.name]
             read = rule.newest_read(newest[node.name]) + rule.wait
+            read += -(read + 1) % rule.grid
             for name in node.inputs:
                 newest[name] = max(newest.get(name, read), read)
         return newest[INPUT]
@@ -337,7 +338,7 @@ def total_period(nodes: Sequence[Node]) -> int:
                 f"node '{node.name}' joins paths of different hop ({', '.join(sorted(different))} input frames a frame)",
                 "give its paths the same total stride",
             )
-        period = lcm(period, hops[node.name].numerator)
+        period = lcm(period, hops[node.name].numerator, (hops[node.inputs[0]] * rule.grid).numerator)
         if period > MAX_PERIOD:
             raise GraphError(f"node '{node.name}': the strides multiply to more than {MAX_PERIOD} input frames")
     return period

@@ -1,6 +1,6 @@
 """Records of layers that are products with a kernel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,9 @@ class Conv1D(Layer):
 
     Tap K-1 multiplies the newest frame. `causal` puts (taps-1)*dilation zeros before the signal; `valid` gives its first
     output once the window is full, at the window's newest frame; `same` pads both ends and so looks ahead.
+
+    `grid`: give outputs only when a multiple of so many input frames (a power of two) is complete. A kernel of thousands of
+    taps costs less than half of what it does without, for that delay.
     """
 
     kind: ClassVar[str] = "Conv1D"
@@ -26,6 +29,7 @@ class Conv1D(Layer):
     dilation: int = 1
     groups: int = 1
     activation: str = "linear"
+    grid: int = 1
 
     def __post_init__(self):
         """Freeze and check the weights."""
@@ -33,8 +37,10 @@ class Conv1D(Layer):
         self._freeze("bias", 1, optional=True)
         self._check_choice("padding", ("causal", "valid", "same"))
         self._check_function()
-        for name in ("stride", "dilation", "groups"):
+        for name in ("stride", "dilation", "groups", "grid"):
             self._check_whole(name, 1)
+        if self.grid & (self.grid - 1):
+            raise GraphError(f"Conv1D: grid is {self.grid} frames, expected a power of two")
         if self.kernel.shape[2] % self.groups:
             raise GraphError(f"Conv1D: {self.kernel.shape[2]} output channels do not divide into {self.groups} groups")
         self._check_shape("bias", (self.kernel.shape[2],))
@@ -51,7 +57,7 @@ class Conv1D(Layer):
 
     def rule(self, frames: int) -> FrameRule:
         """Return which input frames each output frame reads."""
-        return window(self.span, self.stride, self.padding, frames)
+        return replace(window(self.span, self.stride, self.padding, frames), grid=self.grid)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return (filters,)."""

@@ -32,7 +32,7 @@ class FrameRule:
     `wait`: how many input frames beyond the newest must have come before it is given (cropping: it might be one of the
     last). `position` is where output frame 0 stands, in input frames; frame i stands at position + i*down/up. `recurrent`: it
     also depends on every older frame. `beyond`: how many frames outside of `oldest` to `newest` those output frames may
-    read that overlap the signal's ends (mirrored edges).
+    read that overlap the signal's ends (mirrored edges). `grid`: input frames count only in whole groups of so many.
     """
 
     up: int = 1
@@ -44,10 +44,12 @@ class FrameRule:
     position: int = 0
     recurrent: bool = False
     beyond: int = 0
+    grid: int = 1
 
     def ready(self, frames: int) -> int:
         """Return how many output frames the first `frames` input frames suffice for."""
-        return np.maximum(0, -((self.newest + self.wait - frames * self.up) // self.down))
+        complete = frames // self.grid * self.grid
+        return np.maximum(0, -((self.newest + self.wait - complete * self.up) // self.down))
 
     def total(self, frames: int) -> int:
         """Return how many output frames Keras gives for a whole signal of `frames`."""
@@ -107,7 +109,7 @@ class Timing:
         return Timing(
             hop=self.hop * rule.down / rule.up,
             first=self.first + self.hop * rule.position,
-            delay=self.delay + self.hop * (newest + rule.wait),
+            delay=self.delay + self.hop * (newest + rule.wait + rule.grid - 1),
             back=INFINITE if unbounded else self.back - self.hop * oldest,
             ahead=self.ahead + self.hop * newest,
         )

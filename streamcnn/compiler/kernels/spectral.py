@@ -130,9 +130,10 @@ def spectrum(node, done, frames, available, zero, source, target):
             z = transform(factors, wide, roots, size, x, x + 2 * size)
             y = floats(target + 4 * (t * row[C_OUT] + c * (row[C_OUT] // channels)))
             for k in range(bins):
-                re, im = wide[z + 2 * (k % size)], wide[z + 2 * (k % size) + 1]
+                this = z + 2 * (k if k < size else 0)  # bin `size` of a real signal is bin 0 of the packed one
+                re, im = wide[this], wide[this + 1]
                 if even:
-                    other = z + 2 * ((size - k) % size)
+                    other = z + 2 * (size - k if k > 0 else 0)
                     re2, im2 = wide[other], -wide[other + 1]
                     odd_re, odd_im = 0.5 * (im - im2), -0.5 * (re - re2)
                     w_re, w_im = wide[halves + 2 * k], wide[halves + 2 * k + 1]
