@@ -76,6 +76,15 @@ class Engine:
         """How many output frames have come out since the start or the last reset."""
         return self._program.output_frames
 
+    @property
+    def machine_code(self) -> tuple[int, int]:
+        """For callers in machine code: the address of `interpreter.process`, and that of the program it runs.
+
+        `kernel.invoke` calls it with (program, address of the block, frames, ending, address of the outputs). Nothing is
+        checked, and the engine must outlive its addresses.
+        """
+        return self._program.code, self._program.address
+
     def max_output_frames(self, frames: int) -> int:
         """Return how many output frames a block of `frames` can give at most."""
         return -(-frames // self.hop) + self._output_slack

@@ -17,6 +17,7 @@ COMMANDS = {
     "convert": "Turn a trained model into a net's file.",
     "verify": "Check that a net streams what its model computes.",
     "inspect": "Show a net's layers and timing.",
+    "bench": "Measure what this machine can run.",
     "train": "Train one of the shipped nets again.",
 }
 INTERRUPTED = 130

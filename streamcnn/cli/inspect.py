@@ -15,6 +15,7 @@ from streamcnn.compiler.windows import computed_frames, macs_per_window
 from streamcnn.engine import Engine
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph
+from streamcnn.stopwatch import Course
 
 MEASURED_S = 0.2
 MEASURED_BLOCK = 1024  # frames, at least
@@ -131,23 +132,18 @@ def _seconds_per_frame(graph: Graph) -> list[float]:
     """
     engines = [Engine(graph)] if graph.clip is None else [Engine(graph, share=share) for share in (True, False)]
     size = MEASURED_BLOCK if graph.clip is None else graph.clip.hop * -(-MEASURED_BLOCK // graph.clip.hop)
-    block = np.random.default_rng(0).normal(size=(size, graph.input_channels)).astype(np.float32)
-    out = np.empty((engines[0].max_output_frames(size), graph.output_channels), np.float32)
-    for engine in list(engines):
-        start = time.perf_counter()
-        for _ in range(0, 1 if graph.clip is None else graph.clip.frames, size):
-            engine.process_into(block, out)
-        if time.perf_counter() - start > LONG_S:
-            engines = engines[:1]
-            break
+    first = 1 if graph.clip is None else -(-graph.clip.frames // size)  # the blocks that fill the first window
+    courses = []
+    for engine in engines:
+        if Course(engine, size, first).seconds_per_frame() * size * first > LONG_S:
+            return [Course(engine, size, 1).seconds_per_frame()]
+        courses.append(Course(engine, size, 1))
     took: list[list[float]] = [[] for _ in engines]
     began = time.perf_counter()
     while time.perf_counter() - began < MEASURED_S * len(engines) or len(took[0]) < 3:
-        for engine, times in zip(engines, took, strict=True):
-            start = time.perf_counter()
-            engine.process_into(block, out)
-            times.append(time.perf_counter() - start)
-    return [float(np.median(times)) / size for times in took]
+        for course, times in zip(courses, took, strict=True):
+            times.append(course.seconds_per_frame())
+    return [float(np.median(times)) for times in took]
 
 
 def _print(facts: dict) -> None:
