@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import shutil
 import tempfile
 import threading
 import warnings
@@ -34,13 +35,27 @@ def entry_point(signature: str) -> Callable[[Callable], Callable[[], Callable]]:
     def decorate(function: Callable) -> Callable[[], Callable]:
         @functools.cache
         def compiled() -> Callable:
-            with _lock, _cache_folder(cache_directory()) as writable, warnings.catch_warnings():
+            with _lock, warnings.catch_warnings():
                 warnings.simplefilter("ignore", NumbaWarning)
-                return numba.njit(signature, nogil=True, error_model="numpy", cache=writable)(function)
+                return _compiled(function, signature)
 
         return compiled
 
     return decorate
+
+
+def _compiled(function: Callable, signature: str) -> Callable:
+    """Return the compiled function, from the cache or through it, or, where the cache fails, without it."""
+    folder = cache_directory()
+    for _ in range(2):
+        with _cache_folder(folder) as writable:
+            if not writable:
+                break
+            with contextlib.suppress(Exception):  # whatever a file of unknown content, or a full disk, can cause
+                return numba.njit(signature, nogil=True, error_model="numpy", cache=True)(function)
+        # What was cut off by a power failure would fail for ever.
+        shutil.rmtree(folder, ignore_errors=True)
+    return numba.njit(signature, nogil=True, error_model="numpy")(function)
 
 
 def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
@@ -56,6 +71,7 @@ def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
             (made,) = compiled().overloads.values()
             return made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
 
+        address.compiled = compiled
         return functools.wraps(function)(address)
 
     return decorate
@@ -63,7 +79,8 @@ def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
 
 # What the interpreter calls for each node: the addresses of its row, the first output frame's number and how many there
 # are, how many frames of the input there are, and the addresses of its frame 0, of the first window and of the output.
-operation = machine_code("void(int64, int64, int64, int64, int64, int64, int64)")
+OPERATION = "void(int64, int64, int64, int64, int64, int64, int64)"
+operation = machine_code(OPERATION)
 # The same for a single frame: the addresses of the row, of the window and of the output.
 operation_of_one = machine_code("void(int64, int64, int64)")
 # A function of values in place: its number, the addresses of its parameters and of the values, how many there are, the
