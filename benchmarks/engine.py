@@ -147,7 +147,7 @@ def filters() -> dict[str, float]:
     rng = np.random.default_rng(1)
     kernel = rng.normal(size=(TEMPLATE_TAPS, 1, TEMPLATES)).astype(np.float32)
     pushes: dict[str, Push] = {}
-    for name, grid in (("no added delay", 1), ("a block's delay", TEMPLATE_BLOCK)):
+    for name, grid in (("no added delay", None), ("a block's delay", TEMPLATE_BLOCK)):
         graph = Graph((Node("bank", Conv1D(kernel=kernel, grid=grid), (INPUT,)),))
         pushes[name] = native(Engine(graph, max_block=TEMPLATE_BLOCK), TEMPLATE_BLOCK)
     fft = peers.PartitionedFFT(np.ascontiguousarray(kernel[:, 0].T), TEMPLATE_BLOCK)

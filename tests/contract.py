@@ -36,6 +36,9 @@ def check_streaming_contract(graph: Graph, signal: np.ndarray, seed: int = 0) ->
     for name, blocks in splits.items():
         engine.reset()
         assert np.array_equal(streamed(engine, blocks), whole), f"{name} gives other bits"
+    for limit in (1, 5):  # few frames at a time are laid out otherwise
+        small = streamed(Engine(graph, max_block=limit), [signal])
+        assert np.array_equal(small, whole), f"an engine for blocks of {limit} gives other bits"
 
     engine.reset()
     cut = len(signal) // 2

@@ -230,7 +230,7 @@ def partition_of(layer: L.Layer) -> Partition | None:
     """
     if not isinstance(layer, L.Conv1D) or layer.stride * layer.dilation * layer.groups > 1 or layer.taps < LONG:
         return None
-    if layer.grid >= SHORTEST:
+    if layer.grid is not None and layer.grid >= SHORTEST:
         return Partition(layer.grid, -(-layer.taps // layer.grid), 0)
     if layer.kernel.size < HEAVY:
         return None

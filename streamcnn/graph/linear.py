@@ -29,7 +29,7 @@ class Conv1D(Layer):
     dilation: int = 1
     groups: int = 1
     activation: str = "linear"
-    grid: int = 1
+    grid: int | None = None
 
     def __post_init__(self):
         """Freeze and check the weights."""
@@ -37,9 +37,9 @@ class Conv1D(Layer):
         self._freeze("bias", 1, optional=True)
         self._check_choice("padding", ("causal", "valid", "same"))
         self._check_function()
-        for name in ("stride", "dilation", "groups", "grid"):
+        for name in ("stride", "dilation", "groups", *(["grid"] if self.grid is not None else [])):
             self._check_whole(name, 1)
-        if self.grid & (self.grid - 1):
+        if self.grid is not None and self.grid & (self.grid - 1):
             raise GraphError(f"Conv1D: grid is {self.grid} frames, expected a power of two")
         if self.kernel.shape[2] % self.groups:
             raise GraphError(f"Conv1D: {self.kernel.shape[2]} output channels do not divide into {self.groups} groups")
@@ -57,7 +57,7 @@ class Conv1D(Layer):
 
     def rule(self, frames: int) -> FrameRule:
         """Return which input frames each output frame reads."""
-        return replace(window(self.span, self.stride, self.padding, frames), grid=self.grid)
+        return replace(window(self.span, self.stride, self.padding, frames), grid=self.grid or 1)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return (filters,)."""
