@@ -20,7 +20,7 @@ from streamcnn.compiler.tables import (
     ORIGIN,
     SUBTRACT,
 )  # fmt: skip
-from streamcnn.compiler.vector import LANES, larger, load, store_first
+from streamcnn.compiler.vector import BYTES, LANES, larger, load, store, store_first
 
 
 @kernel
@@ -35,6 +35,19 @@ def combined(by, y, x):
     return larger(y, x) if by == MAXIMUM else -larger(-y, -x)
 
 
+@kernel
+def add_two(y, a, b, size):
+    """Add two runs of values: what residual nets do at every layer, so several vectors at a time, without a choice in between."""
+    several = size - size % (4 * LANES)
+    for k in range(0, 4 * several, 4 * BYTES):
+        store(y + k, load(a + k) + load(b + k))
+        store(y + k + BYTES, load(a + k + BYTES) + load(b + k + BYTES))
+        store(y + k + 2 * BYTES, load(a + k + 2 * BYTES) + load(b + k + 2 * BYTES))
+        store(y + k + 3 * BYTES, load(a + k + 3 * BYTES) + load(b + k + 3 * BYTES))
+    for k in range(several, size, LANES):
+        store_first(y + 4 * k, load(a + 4 * k) + load(b + 4 * k), size - k)
+
+
 @operation
 def merge(node, done, frames, available, zero, source, target):
     """Combine the values of several lines, run by run: all of the frames, or, planar, those of each channel."""
@@ -46,6 +59,9 @@ def merge(node, done, frames, available, zero, source, target):
     for run in range(runs):
         a = one[ORIGIN] + done * one[FRAME_STEP] + run * one[CHANNEL_STEP]
         b = two[ORIGIN] + done * two[FRAME_STEP] + run * two[CHANNEL_STEP]
+        if by == ADD and row[INPUTS] == 2:
+            add_two(target + run * step, a, b, size)
+            continue
         for k in range(0, size, LANES):
             y = combined(by, load(a + 4 * k), load(b + 4 * k))
             for more in range(2, row[INPUTS]):
