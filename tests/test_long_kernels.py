@@ -37,7 +37,9 @@ def banks(draw: st.DrawFn) -> Conv1D:
 
 def is_near(got: np.ndarray, expected: np.ndarray) -> bool:
     """Whether outputs are equal within the rounding of float32."""
-    return got.shape == expected.shape and np.abs(got - expected).max(initial=0) <= NEAR * np.abs(expected).max(initial=1)
+    return got.shape == expected.shape and np.abs(got - expected).max(initial=0) <= NEAR * np.abs(expected).max(
+        initial=1
+    )
 
 
 @settings(max_examples=max(20, settings.default.max_examples // 10))

@@ -81,8 +81,8 @@ def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
 # are, how many frames of the input there are, and the addresses of its frame 0, of the first window and of the output.
 OPERATION = "void(int64, int64, int64, int64, int64, int64, int64)"
 operation = machine_code(OPERATION)
-# The same for a single frame: the addresses of the row, of the window and of the output.
-operation_of_one = machine_code("void(int64, int64, int64)")
+# The same for a single frame: the addresses of the row, of the window, of the output, and of a frame that is added.
+operation_of_one = machine_code("void(int64, int64, int64, int64)")
 # A function of values in place: its number, the addresses of its parameters and of the values, how many there are, the
 # length of the runs that softmax and its kin work on, and the address of a scratch.
 activation = machine_code("void(int64, int64, int64, int64, int64, int64)")

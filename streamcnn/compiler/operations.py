@@ -184,7 +184,8 @@ def operation(
             raise AssertionError(f"the compiler does not know {layer.kind}")
     row[T.FUNCTION] = number(function)
     row[T.ARGUMENTS] = weights.add(_padded(arguments))
-    row[T.BOUNDS] = weights.add([*bounds, *_OPEN])
+    row[T.BOUNDS], row[T.NOTHING_ADDED] = weights.add([*bounds, *_OPEN]), weights.add([-0.0] * LANES)
+    row[T.ADDED] = T.NOTHING
     row[T.WIDTH] = layer.width if isinstance(layer, L.Normalize) else output[-1]
     return needs
 

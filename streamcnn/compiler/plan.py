@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamcnn.compiler import tables as T
+from streamcnn.compiler.fusion import fused
 from streamcnn.compiler.operations import PLAIN, Arena, Needs, Ways, operation, partition_of
 from streamcnn.compiler.vector import LANES
 from streamcnn.errors import GraphError
@@ -23,7 +24,6 @@ from streamcnn.graph.layer import size
 # Input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors.
 CHUNK = 256
 FEW_CHANNELS = 8  # up to here frames are better lanes than channels
-APPLY_OTHERWISE = (L.SimpleRNN, L.LSTM, L.GRU, L.Normalize)  # than to whole frames, as wide as their last axis
 SHORT = 1024  # values of history that are moved faster than any block is computed
 PLANAR_LAYERS = (L.Conv1D, L.Dense, L.Activation, L.Affine, L.Merge, L.Concatenate)
 MAX_VALUES = 2**28  # of history: a GiB of float32
@@ -57,43 +57,19 @@ class Plan:
 def plan(graph: Graph, chunk: int) -> Plan:
     """Lay out a graph's weights, lines and operations, for `chunk` input frames at a time."""
     _refuse_endless_history(graph)
-    absorbed = absorbed_nodes(graph)
-    number: dict[str, int] = {INPUT: 0}
-    for node in graph.nodes:
-        if node.name not in absorbed.values():
-            number[node.name] = len(number)
-    lines, bursts = _lines(graph, number, chunk)
     planar = chunk >= LANES and is_tiny(graph)
+    made = fused(graph, sums=not planar)
+    number = {name: k for k, name in enumerate([INPUT, *made])}
+    lines, bursts = _lines(graph, number, chunk)
     rows = Rows(graph, place_lines(lines, planar=planar), Ways(planar=planar, partitioned=True))
-    nodes = {node.name: node for node in graph.nodes}
-    for name in number:
-        if name != INPUT:
-            maker = nodes[absorbed.get(name, name)]
-            activation = nodes[name].layer if name in absorbed else None
-            inputs = [number[source] for source in maker.inputs]
-            rows.add(maker, number[name], inputs, int(bursts[number[name]]), activation)
-    return rows.plan(rows.nodes, lines, chunk=chunk, output_slack=_output_slack(graph))
-
-
-def absorbed_nodes(graph: Graph) -> dict[str, str]:
-    """Return, by activations, the nodes that can apply them to their own frames: what nobody else reads need not be kept."""
-    readers: dict[str, list[str]] = {}
-    for node in graph.nodes:
-        for name in node.inputs:
-            readers.setdefault(name, []).append(node.name)
-    nodes, absorbed = {node.name: node for node in graph.nodes}, {}
-    for node in graph.nodes:
-        source = node.inputs[0]
-        if (
-            isinstance(node.layer, L.Activation)
-            and source in nodes
-            and source not in absorbed  # one activation a node
-            and readers[source] == [node.name]
-            and not isinstance(nodes[source].layer, APPLY_OTHERWISE)
-            and getattr(nodes[source].layer, "activation", "linear") == "linear"
-        ):
-            absorbed[node.name] = source
-    return absorbed
+    for name, how in made.items():
+        line = number[name]
+        row = rows.add(
+            how.node, line, [number[source] for source in how.node.inputs], int(bursts[line]), how.activation
+        )
+        if how.added is not None:
+            rows.nodes[row][T.ADDED] = number[how.added]
+    return rows.plan(rows.table, lines, chunk=chunk, output_slack=_output_slack(graph))
 
 
 def is_tiny(graph: Graph) -> bool:
@@ -141,7 +117,7 @@ class Rows:
         self.arena_size, self.wide_size = arena_size, 0
         self.scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
         self._graph, self._ways = graph, ways
-        self._rows: list[np.ndarray] = []
+        self.nodes: list[np.ndarray] = []
         self._known: dict[str, tuple[np.ndarray, Needs]] = {}
 
     def add(self, node: Node, line: int, inputs: list[int], frames: int, activation: L.Activation | None = None) -> int:
@@ -159,8 +135,8 @@ class Rows:
             self.arena_size += needs.state
         self.scratch_size = max(self.scratch_size, needs.scratch, frames * int(size(graph.shapes[node.name])))
         self.wide_size = max(self.wide_size, needs.wide)
-        self._rows.append(row)
-        return len(self._rows) - 1
+        self.nodes.append(row)
+        return len(self.nodes) - 1
 
     def plan(self, nodes: np.ndarray, lines: np.ndarray, **others: object) -> Plan:
         """Return the plan of these tables, with all that the rows hold and need."""
@@ -177,9 +153,9 @@ class Rows:
         )
 
     @property
-    def nodes(self) -> np.ndarray:
-        """The table."""
-        return np.array(self._rows, np.int64).reshape(len(self._rows), T.NODE_COLUMNS)
+    def table(self) -> np.ndarray:
+        """All rows."""
+        return np.array(self.nodes, np.int64).reshape(len(self.nodes), T.NODE_COLUMNS)
 
     def _operation(self, node: Node, activation: L.Activation | None) -> tuple[np.ndarray, Needs]:
         if node.name not in self._known:

@@ -54,7 +54,7 @@ RECURRENT = (T.SIMPLE_RNN, T.LSTM, T.GRU_AFTER, T.GRU_BEFORE)
 MAKE_PRODUCTS = (T.CONV_GROUPED, T.CONV_TRANSPOSE, T.CONV_2D, *RECURRENT)  # through a call
 CACHE_LINE = 64  # bytes
 
-products = machine_code(f"void({', '.join(['int64'] * 14)})")(product.py_func)
+products = machine_code(f"void({', '.join(['int64'] * 15)})")(product.py_func)
 processing = machine_code("int64(int64, int64, int64, int64, int64)")(interpreter.process)
 
 
@@ -115,6 +115,7 @@ class Program:
         for row in rows:
             links = slice(row[T.LINKS], row[T.LINKS] + row[T.INPUTS])
             self._line_addresses[links] = lines + step * self._plan.links[links]
+            row[T.ADDED] = 0 if row[T.ADDED] == T.NOTHING else lines + step * row[T.ADDED]
             row[T.LINES] = self._line_addresses[links].ctypes.data
             row[T.LINE_IN], row[T.LINE_OUT] = lines + step * row[T.LINE_IN], lines + step * row[T.LINE_OUT]
             row[T.WEIGHTS], row[T.NUMBERS] = self._weights.ctypes.data, self._plan.links.ctypes.data

@@ -22,14 +22,15 @@ LINE_COLUMNS = 11
 # (NEWEST with the frames to wait for), the values of a frame of its first input and of its output ...
 OP, LINKS, INPUTS, LINE_IN, LINE_OUT, UP, DOWN, OLDEST, NEWEST, GRID, RULE_TAIL, C_IN, C_OUT = range(13)
 # ... the activation: its number, where its arguments stand among the weights, the length of the axis it works on, and the
-# bounds that the product itself is clipped to ...
-FUNCTION, ARGUMENTS, WIDTH, BOUNDS = range(13, 17)
+# bounds that the product itself is clipped to; a line whose frames are added to it before the activation (NOTHING for none, in a
+# program 0), and a vector that changes nothing when it is added ...
+FUNCTION, ARGUMENTS, WIDTH, BOUNDS, ADDED, NOTHING_ADDED = range(13, 19)
 # ... what is LINKED: the machine code of the operation, of one for a single frame, of its activation, and of products; the lines it reads (a list of
 # addresses; LINE_IN and LINE_OUT become addresses too), weights, links, scratch and float64 scratch ...
-COMPUTE, COMPUTE_ONE, ACTIVATE, PRODUCT, LINES, WEIGHTS, NUMBERS, SCRATCH, WIDE = range(17, 26)
+COMPUTE, COMPUTE_ONE, ACTIVATE, PRODUCT, LINES, WEIGHTS, NUMBERS, SCRATCH, WIDE = range(19, 28)
 # ... and what else the operation needs, under its own names.
-A, B, C, D, E, F, G, H, J, K, L, M, N = range(26, 39)
-NODE_COLUMNS = 39
+A, B, C, D, E, F, G, H, J, K, L, M, N = range(28, 41)
+NODE_COLUMNS = 41
 TAPS, DILATION, GROUPS, KERNEL, BIAS, ROWS = A, B, C, D, E, F  # convolutions and dense products
 # How tiles see a convolution: with one channel, its taps are the channels of a single tap, in one chain; steps are in bytes.
 OUTPUTS, TILE_TAPS, TILE_CHANNELS, ROW_STEP, TAP_STEP, CHANNEL_STEP_IN, CHAIN = G, H, J, K, L, M, N

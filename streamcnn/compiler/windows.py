@@ -93,12 +93,12 @@ def plan_windows(graph: Graph, chunk: int, *, share: bool) -> Plan:
             steps += [[T.COMPUTE_FRAMES, number, 0, local[name], first, end, 0] for first, end in computed[name]]
     rows.scratch_size = max(rows.scratch_size, *graph.lengths.values())  # the scores of one query of attention
     return rows.plan(
-        rows.nodes[: len(streamed)],
+        rows.table[: len(streamed)],
         lines,
         chunk=chunk,
         output_slack=1,
         steps=np.array(steps, np.int64).reshape(len(steps), T.STEP_COLUMNS),
-        rows=rows.nodes[len(streamed) :],
+        rows=rows.table[len(streamed) :],
         length=graph.clip.frames,
         hop=graph.clip.hop,
     )
@@ -184,7 +184,8 @@ def _stream_lines(
             if name in node.inputs:
                 rule = graph.rules[node.name]
                 history = max(history, int(np.max(now[name] - rule.oldest_read(now[node.name]))), -rule.oldest_read(0))
-        bursts[name] = max(1, int(np.max(later[name] - now[name])))
+        # At the start nothing has run yet, even of what no frame is needed for.
+        bursts[name] = max(1, int(np.max(later[name] - now[name])), int(later[name][0]))
         line[T.CHANNELS], line[T.HISTORY] = size(graph.shapes[name]), max(0, history)
         give_room(line, bursts[name])
     return lines, bursts

@@ -13,6 +13,7 @@ import numpy as np
 from streamcnn.compiler.kernel import address_of, call, floats, inlined, integers, kernel
 from streamcnn.compiler.tables import (
     ACTIVATE,
+    ADDED,
     ADVANCE,
     ARENA_AT,
     ARGUMENTS,
@@ -50,6 +51,7 @@ from streamcnn.compiler.tables import (
     NODE_COLUMNS,
     NODES_AT,
     NODES_COUNT,
+    NOTHING_ADDED,
     OLDEST,
     ORIGIN,
     ROWS_AT,
@@ -78,9 +80,6 @@ ZERO = np.float32(0)
 @kernel
 def move(y, x, size):
     """Copy values to a lower address, or to one that they do not reach."""
-    if size == 1:
-        floats(y)[0] = floats(x)[0]
-        return
     whole = size - size % LANES
     for k in range(0, VALUE * whole, BYTES):
         store(y + k, load(x + k))
@@ -155,7 +154,11 @@ def compute(row, line, out, done, frames, available, target):
         first //= row[UP]
     source = line[ORIGIN] + first * line[FRAME_STEP]
     if frames == 1 and row[COMPUTE_ONE]:
-        call(row[COMPUTE_ONE], (address_of(row), source, target))
+        added = row[WEIGHTS] + VALUE * row[NOTHING_ADDED]
+        if row[ADDED]:
+            other = integers(row[ADDED])
+            added = other[ORIGIN] + done * other[FRAME_STEP]
+        call(row[COMPUTE_ONE], (address_of(row), source, target, added))
     else:
         call(row[COMPUTE], (address_of(row), done, frames, available, line[ORIGIN], source, target))
     if row[ACTIVATE]:
@@ -248,10 +251,13 @@ def run_nodes(program, ending, out):
         row += 8 * NODE_COLUMNS
     fresh = last[COUNT] - before
     start = last[ORIGIN] + before * last[FRAME_STEP]
+    values = floats(out)
+    if fresh * width == 1:
+        values[0] = floats(start)[0]
+        return fresh
     if last[CHANNEL_STEP] == VALUE:
         move(out, start, fresh * width)
         return fresh
-    values = floats(out)
     for c in range(width):
         source = floats(start + c * last[CHANNEL_STEP])
         for t in range(fresh):

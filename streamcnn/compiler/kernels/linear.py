@@ -15,6 +15,7 @@ from streamcnn.compiler.kernels.tiles import (
     rows,
 )  # fmt: skip
 from streamcnn.compiler.tables import (
+    ADDED,
     BIAS,
     BOUNDS,
     C_IN,
@@ -25,11 +26,14 @@ from streamcnn.compiler.tables import (
     CROP,
     DILATION,
     DOWN,
+    FRAME_STEP,
     GROUPS,
     KERNEL,
     LINE_IN,
     LINE_OUT,
+    NOTHING_ADDED,
     NUMBERS,
+    ORIGIN,
     OUTPUTS,
     PHASES,
     PRODUCT,
@@ -53,58 +57,62 @@ def place(row, column):
     return row[WEIGHTS] + 4 * row[column]
 
 
+@inlined
+def steps_of(row, added_step, added_vector):
+    """Return the steps of a convolution's tiles."""
+    channels, taps = row[TILE_CHANNELS], row[TILE_TAPS]
+    return (
+        row[ROW_STEP], row[TAP_STEP], row[CHANNEL_STEP_IN], BYTES * taps * channels, BYTES * channels, BYTES, 0, added_step,
+        added_vector, 4 * row[OUTPUTS], channels, taps, place(row, BOUNDS), row[CHAIN],
+    )  # fmt: skip
+
+
 @operation
 def conv(node, done, frames, available, zero, source, target):
-    """Convolve, or multiply each of a frame's ROWS with the same weights."""
+    """Convolve, or multiply each of a frame's ROWS with the same weights; then add the frames of the line ADDED, if any."""
     row = integers(node)
-    size = BYTES * row[TILE_TAPS] * row[TILE_CHANNELS]
-    rows(
-        place(row, KERNEL), size, place(row, BIAS), 0, place(row, BOUNDS), source, row[ROW_STEP], row[TAP_STEP],
-        row[CHANNEL_STEP_IN], row[TILE_CHANNELS], row[TILE_TAPS], target, 4 * row[OUTPUTS], row[OUTPUTS], row[CHAIN],
-        frames * row[ROWS],
-    )  # fmt: skip
+    added, step, apart = place(row, NOTHING_ADDED), 0, 0
+    if row[ADDED]:
+        line = integers(row[ADDED])
+        added, step, apart = line[ORIGIN] + done * line[FRAME_STEP], 4 * row[OUTPUTS], BYTES
+    steps = steps_of(row, step, apart)
+    rows(source, place(row, KERNEL), place(row, BIAS), added, target, row[OUTPUTS], frames * row[ROWS], steps)
 
 
 # A single frame of few channels takes less time than to choose among tiles does, and than what LLVM computes in advance for all
 # that might be chosen: so these choices are made in the table.
 @inlined
-def one_tile(tile, row, source, target, vectors):
+def one_tile(tile, node, source, target, added, vectors):
     """Make a frame that is one tile."""
-    size = BYTES * row[TILE_TAPS] * row[TILE_CHANNELS]
-    tile(
-        source, 0, row[TAP_STEP], row[CHANNEL_STEP_IN], place(row, KERNEL), size, BYTES * row[TILE_CHANNELS], BYTES,
-        row[TILE_CHANNELS], row[TILE_TAPS], place(row, BIAS), 0, place(row, BOUNDS), target, 0,
-        row[OUTPUTS] - (vectors - 1) * LANES, row[CHAIN],
-    )  # fmt: skip
+    row = integers(node)
+    steps = steps_of(row, 0, BYTES if row[ADDED] else 0)
+    tile(source, place(row, KERNEL), place(row, BIAS), added, target, row[OUTPUTS] - (vectors - 1) * LANES, steps)
 
 
 @operation_of_one
-def conv_one_half(node, source, target):
+def conv_one_half(node, source, target, added):
     """Convolve one frame to half a vector of channels at most."""
-    one_tile(one_of_half, integers(node), source, target, 1)
+    one_tile(one_of_half, node, source, target, added, 1)
 
 
 @operation_of_one
-def conv_one_vector(node, source, target):
+def conv_one_vector(node, source, target, added):
     """Convolve one frame to a vector of channels at most."""
-    one_tile(one_of_one, integers(node), source, target, 1)
+    one_tile(one_of_one, node, source, target, added, 1)
 
 
 @operation_of_one
-def conv_one_pair(node, source, target):
+def conv_one_pair(node, source, target, added):
     """Convolve one frame to two vectors of channels at most."""
-    one_tile(one_of_two, integers(node), source, target, 2)
+    one_tile(one_of_two, node, source, target, added, 2)
 
 
 @operation_of_one
-def conv_one(node, source, target):
+def conv_one(node, source, target, added):
     """Convolve one frame to any number of channels."""
     row = integers(node)
-    size = BYTES * row[TILE_TAPS] * row[TILE_CHANNELS]
-    one_row(
-        place(row, KERNEL), size, place(row, BIAS), place(row, BOUNDS), source, row[TAP_STEP], row[CHANNEL_STEP_IN],
-        row[TILE_CHANNELS], row[TILE_TAPS], target, row[OUTPUTS], row[CHAIN],
-    )  # fmt: skip
+    steps = steps_of(row, 0, BYTES if row[ADDED] else 0)
+    one_row(source, place(row, KERNEL), place(row, BIAS), added, target, row[OUTPUTS], steps)
 
 
 def conv_of_one(outputs: int) -> Callable[[], int]:
@@ -136,7 +144,7 @@ def conv_depthwise(node, done, frames, available, zero, source, target):
         vector = c // LANES
         depthwise_rows(
             source + 4 * c, row[DOWN] * step, row[DILATION] * step, place(row, KERNEL) + vector * size, row[TAPS],
-            place(row, BIAS) + vector * BYTES, place(row, BOUNDS), target + 4 * c, step, min(LANES, row[C_IN] - c), frames,
+            place(row, BIAS) + vector * BYTES, place(row, BOUNDS), place(row, NOTHING_ADDED), target + 4 * c, step, min(LANES, row[C_IN] - c), frames,
         )  # fmt: skip
 
 
@@ -149,7 +157,7 @@ def conv_grouped(node, done, frames, available, zero, source, target):
     for g in range(row[GROUPS]):
         call(row[PRODUCT], (
             place(row, KERNEL) + g * vectors * row[TAPS] * inputs * BYTES, place(row, BIAS) + g * vectors * BYTES, 0,
-            place(row, BOUNDS), source + 4 * g * inputs, row[DOWN] * step, row[DILATION] * step, 4, inputs, row[TAPS],
+            place(row, BOUNDS), place(row, NOTHING_ADDED), source + 4 * g * inputs, row[DOWN] * step, row[DILATION] * step, 4, inputs, row[TAPS],
             target + 4 * g * outputs, 4 * row[C_OUT], outputs, frames,
         ))  # fmt: skip
 
@@ -165,6 +173,6 @@ def conv_transpose(node, done, frames, available, zero, source, target):
         phase = at % stride * PHASE_COLUMNS
         call(row[PRODUCT], (
             row[WEIGHTS] + 4 * phases[phase + 2], place(row, BIAS), 0, place(row, BOUNDS),
-            zero + 4 * c_in * (at // stride + phases[phase + 1]), 4 * c_in, 4 * c_in * row[DILATION], 4, c_in, phases[phase],
+            place(row, NOTHING_ADDED), zero + 4 * c_in * (at // stride + phases[phase + 1]), 4 * c_in, 4 * c_in * row[DILATION], 4, c_in, phases[phase],
             target + 4 * skipped * c_out, 4 * stride * c_out, c_out, (frames - skipped - 1) // stride + 1,
         ))  # fmt: skip

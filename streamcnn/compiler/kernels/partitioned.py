@@ -19,7 +19,7 @@ import numpy as np
 from streamcnn.compiler.build import operation
 from streamcnn.compiler.kernel import floats, inlined, integers, kernel
 from streamcnn.compiler.kernels.linear import place
-from streamcnn.compiler.kernels.tiles import OPEN, rows
+from streamcnn.compiler.kernels.tiles import OPEN, product
 from streamcnn.compiler.tables import (
     BIAS,
     BOUNDS,
@@ -27,6 +27,7 @@ from streamcnn.compiler.tables import (
     C_OUT,
     KERNEL,
     LEAD,
+    NOTHING_ADDED,
     OLDEST,
     PARTITION,
     PARTITIONS,
@@ -183,10 +184,9 @@ def conv_long(node, done, frames, available, zero, source, target):
             spectrum_of_block(row, zero, block - lead, available)
             sums_of_block(row, block)
         y = target + 4 * t * c_out
-        rows(
-            place(row, KERNEL), BYTES * head if c_in == 1 else BYTES * head * c_in, place(row, BIAS), 0, place(row, BOUNDS) + OPEN,
-            zero + 4 * (at - head + 1) * c_in, 4 * c_in, 4 * c_in, 4, head if c_in == 1 else c_in, 1 if c_in == 1 else head, y,
-            4 * c_out, c_out, 1 if c_in == 1 else 0, now,
+        product(
+            place(row, KERNEL), place(row, BIAS), 0, place(row, BOUNDS) + OPEN, place(row, NOTHING_ADDED),
+            zero + 4 * (at - head + 1) * c_in, 4 * c_in, 4 * c_in, 4, c_in, head, y, 4 * c_out, c_out, now,
         )  # fmt: skip
         for k in range(0, now * c_out, LANES):
             value = load(y + 4 * k) + load(sums + 4 * (inside * c_out + k))

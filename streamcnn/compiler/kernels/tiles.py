@@ -21,7 +21,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from streamcnn.compiler.kernel import INT, inlined, kernel
+from streamcnn.compiler.kernel import INT, kernel
 from streamcnn.compiler.vector import BYTES, LANES, spread, store_first_of
 
 FLOAT = ir.FloatType()
@@ -32,6 +32,7 @@ HALF = max(4, LANES // 2)
 MANY, SOME, FRAMES, OUTPUTS = (12, 4, 4, 4) if LANES == 16 else (6, 2, 2, 4)
 TOGETHER = 3  # taps of a single frame whose chains run side by side
 UNROLLED = 4  # channels of a single frame: the end of a long loop over few instructions is guessed wrong every time
+STEPS = 14
 OPEN = 8  # bytes behind a product's two bounds: two that bound nothing
 
 
@@ -41,9 +42,10 @@ class _Emitter:
     def __init__(self, builder: ir.IRBuilder, arguments: list[ir.Value], values: int, vectors: int, lanes: int):
         self.builder, self.values, self.vectors, self.lanes = builder, values, vectors, lanes
         self.one = self.spread  # how a value is loaded: into all lanes
-        (self.value, self.value_step, self.value_tap, self.value_channel, self.vector, self.vector_step, self.vector_tap,
-         self.vector_channel, self.channels, self.taps, self.start, self.start_step, self.bounds, self.y, self.y_step,
-         self.count, one_chain) = arguments  # fmt: skip
+        self.value, self.vector, self.start, self.added, self.y, self.count, steps = arguments
+        (self.value_step, self.value_tap, self.value_channel, self.vector_step, self.vector_tap, self.vector_channel,
+         self.start_step, self.added_step, self.added_vector, self.y_step, self.channels, self.taps, self.bounds,
+         one_chain) = (builder.extract_value(steps, k) for k in range(STEPS))  # fmt: skip
         self.kind = ir.VectorType(FLOAT, lanes)
         self.one_chain = builder.icmp_signed("!=", one_chain, ir.Constant(INT, 0))
         signature = ir.FunctionType(self.kind, [self.kind] * 3)
@@ -149,6 +151,16 @@ class _Emitter:
             sums = [self.builder.select(self.builder.fcmp_ordered(order, y, bound), bound, y) for y in sums]
         return sums
 
+    def plus(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """Add other rows."""
+        made = []
+        for f in range(self.values):
+            row = self.at(self.added, self.added_step, f)
+            for v in range(self.vectors):
+                other = self.load(self.at(row, self.added_vector, v))
+                made.append(self.builder.fadd(sums[f * self.vectors + v], other))
+        return made
+
     def store(self, made: list[ir.Value]) -> None:
         """Store all vectors; of the last one of each row only `count` lanes."""
         builder, last = self.builder, self.vectors - 1
@@ -184,19 +196,17 @@ def _tile(
 ) -> object:
     """Return an intrinsic that computes a tile; in a `depthwise` one the values are vectors too.
 
-    Arguments, int64, addresses and steps in bytes: of the values and of the vectors where they begin, and the steps from one of a
-    tile to the next, to the next tap and to the next channel; channels, taps; start, what the sums begin with, and its step
-    from one value to the next (channels last: vectors; planar: a number for each value); bounds, two numbers that the sums are clipped
-    to; y, and its step from one value to the next; count, of lanes of the last vector that are stored; one_chain (1: the
-    taps are one chain).
+    Its arguments, int64, are addresses: of the values and of the vectors, of what the sums begin with (planar: a number for each
+    value, else vectors), of rows that are added to the sums (not planar), and of y; then how many lanes of the last vector
+    are stored, and a tuple with everything else, steps in bytes: of the values, the step from one to the next, to the next tap
+    and to the next channel; the same of the vectors; the step from one row to the next of what the sums begin with, and of what is
+    added; in the latter the step between vectors; that between rows of y; channels, taps, the address of the two numbers that
+    sums are clipped to, and whether all taps are one chain.
     """
-    signature = types.void(*[types.int64] * 17)
+    signature = types.void(*[types.int64] * 6, types.UniTuple(types.int64, STEPS))
 
     @intrinsic
-    def tile(
-        context, value, value_step, value_tap, value_channel, vector, vector_step, vector_tap, vector_channel, channels, taps,
-        start, start_step, bounds, y, y_step, count, one_chain,
-    ):  # fmt: skip
+    def tile(context, value, vector, start, added, y, count, steps):
         def codegen(context, builder, signature, arguments):
             emitter = _Emitter(builder, arguments, values, vectors, lanes)
             emitter.one = emitter.load if depthwise else emitter.spread
@@ -206,7 +216,8 @@ def _tile(
                 for begin in begins
                 for v in range(vectors)
             ]
-            emitter.store(emitter.bounded(emitter.emit(sums, together)))
+            made = emitter.emit(sums, together)
+            emitter.store(emitter.bounded(made if planar else emitter.plus(made)))
             return context.get_dummy_value()
 
         return signature, codegen
@@ -220,24 +231,28 @@ def _ladder(vectors: int, lanes: int = LANES) -> object:
     one = _tile(1, vectors, lanes=lanes, together=TOGETHER)
 
     @kernel
-    def rows(
-        x, x_step, x_tap, x_channel, w, size, channels, taps, start, start_step, bounds, y, y_step, count, chain, frames
-    ):
-        tap, t = BYTES * channels, 0
-        while frames - t >= MANY:
-            many(x, x_step, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, start_step, bounds, y, y_step,
-                 count, chain)  # fmt: skip
-            x, y, start, t = x + MANY * x_step, y + MANY * y_step, start + MANY * start_step, t + MANY
-        while frames - t >= SOME:
-            some(x, x_step, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, start_step, bounds, y, y_step,
-                 count, chain)  # fmt: skip
-            x, y, start, t = x + SOME * x_step, y + SOME * y_step, start + SOME * start_step, t + SOME
+    def ladder(x, w, start, added, y, count, frames, steps):
+        x_step, start_step, added_step, y_step = steps[0], steps[6], steps[7], steps[9]
+        t = 0
         while t < frames:
-            one(x, x_step, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, start_step, bounds, y, y_step,
-                count, chain)  # fmt: skip
-            x, y, start, t = x + x_step, y + y_step, start + start_step, t + 1
+            if frames - t >= MANY:
+                many(x, w, start, added, y, count, steps)
+                done = MANY
+            elif frames - t >= SOME:
+                some(x, w, start, added, y, count, steps)
+                done = SOME
+            else:
+                one(x, w, start, added, y, count, steps)
+                done = 1
+            x, start, added, y = (
+                x + done * x_step,
+                start + done * start_step,
+                added + done * added_step,
+                y + done * y_step,
+            )
+            t += done
 
-    return rows
+    return ladder
 
 
 _wide, _narrow, _half = _ladder(2), _ladder(1), _ladder(1, HALF)
@@ -247,141 +262,98 @@ one_of_eight, one_of_four, one_of_two, one_of_one, one_of_half = (
 )  # fmt: skip
 
 
-@inlined
-def one_row(w, size, start, bounds, x, x_tap, x_channel, channels, taps, y, outputs, chain):
-    """Make one row; as `rows`, but for few arguments and as many sums at a time as there are registers."""
-    tap, left = BYTES * channels, outputs
+@kernel
+def one_row(x, w, start, added, y, outputs, steps):
+    """Make one row; as `rows`, but with as many sums at a time as there are registers."""
+    size, apart, taps, left = steps[3], steps[8], steps[11], outputs
     while left > 0:
         if left > 7 * LANES and taps == 1:
-            count = min(left - 7 * LANES, LANES)
-            one_of_eight(x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, 1, start, 0, bounds, y, 0, count, chain)
+            one_of_eight(x, w, start, added, y, min(left - 7 * LANES, LANES), steps)
             vectors = 8
         elif left > 3 * LANES:
-            count = min(left - 3 * LANES, LANES)
-            one_of_four(
-                x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, 0, bounds, y, 0, count, chain
-            )
+            one_of_four(x, w, start, added, y, min(left - 3 * LANES, LANES), steps)
             vectors = 4
         elif left > LANES:
-            count = min(left - LANES, LANES)
-            one_of_two(
-                x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, 0, bounds, y, 0, count, chain
-            )
+            one_of_two(x, w, start, added, y, min(left - LANES, LANES), steps)
             vectors = 2
         elif left > HALF:
-            one_of_one(x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, 0, bounds, y, 0, left, chain)
+            one_of_one(x, w, start, added, y, left, steps)
             vectors = 1
         else:
-            one_of_half(
-                x, 0, x_tap, x_channel, w, size, tap, BYTES, channels, taps, start, 0, bounds, y, 0, left, chain
-            )
+            one_of_half(x, w, start, added, y, left, steps)
             vectors = 1
-        w, start, y, left = w + vectors * size, start + vectors * BYTES, y + vectors * BYTES, left - vectors * LANES
+        w, start, added = w + vectors * size, start + vectors * BYTES, added + vectors * apart
+        y, left = y + vectors * BYTES, left - vectors * LANES
 
 
 @kernel
-def rows(
-    w, size, start, start_step, bounds, x, x_step, x_tap, x_channel, channels, taps, y, y_step, outputs, chain, frames
-):
+def rows(x, w, start, added, y, outputs, frames, steps):
     """Make `frames` rows of `outputs` channels, side by side, from windows of taps x channels values.
 
-    `w`, `start`, `x` and `y` are addresses, steps are in bytes: of weights that are `packed`, with the `size` in bytes of a vector
-    of them, of what the rows begin with (a bias for all of them where `start_step` is 0), of the first window, and of the
-    first row. What begins must be readable up to a whole vector. Rows are clipped to the two numbers at `bounds`. `chain`: 1
-    where the taps of a single channel are one chain; they come as channels of one tap.
+    `steps`: as a tile takes them, with weights that are `packed`. What the rows begin with, and what is added to them, must
+    be readable up to a whole vector.
     """
-    left = outputs
+    size, apart, left = steps[3], steps[8], outputs
     while left > 0:
+        vectors = 2 if left > LANES else 1
         if left > LANES:
-            count, vectors = min(left - LANES, LANES), 2
-            _wide(
-                x,
-                x_step,
-                x_tap,
-                x_channel,
-                w,
-                size,
-                channels,
-                taps,
-                start,
-                start_step,
-                bounds,
-                y,
-                y_step,
-                count,
-                chain,
-                frames,
-            )
+            _wide(x, w, start, added, y, min(left - LANES, LANES), frames, steps)
         elif left > HALF:
-            vectors = 1
-            _narrow(
-                x,
-                x_step,
-                x_tap,
-                x_channel,
-                w,
-                size,
-                channels,
-                taps,
-                start,
-                start_step,
-                bounds,
-                y,
-                y_step,
-                left,
-                chain,
-                frames,
-            )
+            _narrow(x, w, start, added, y, left, frames, steps)
         else:
-            vectors = 1
-            _half(
-                x,
-                x_step,
-                x_tap,
-                x_channel,
-                w,
-                size,
-                channels,
-                taps,
-                start,
-                start_step,
-                bounds,
-                y,
-                y_step,
-                left,
-                chain,
-                frames,
-            )
-        w, start, y, left = w + vectors * size, start + vectors * BYTES, y + vectors * BYTES, left - vectors * LANES
+            _half(x, w, start, added, y, left, frames, steps)
+        w, start, added = w + vectors * size, start + vectors * BYTES, added + vectors * apart
+        y, left = y + vectors * BYTES, left - vectors * LANES
 
 
 @kernel
-def product(w, start, start_step, bounds, x, x_step, x_tap, x_channel, channels, taps, y, y_step, outputs, frames):
-    """Make rows, as `rows` does, of windows of any shape."""
+def product(
+    w, start, start_step, bounds, nothing, x, x_step, x_tap, x_channel, channels, taps, y, y_step, outputs, frames
+):
+    """Make rows of windows of any shape; a single channel's taps are one chain, so they become channels of one tap.
+
+    `nothing`: a vector of negative zeros, which to add changes nothing.
+    """
     size, chain = BYTES * taps * channels, 0
     if channels == 1:
         chain, channels, x_channel, taps = 1, taps, x_tap, 1
+    steps = (
+        x_step,
+        x_tap,
+        x_channel,
+        size,
+        BYTES * channels,
+        BYTES,
+        start_step,
+        0,
+        0,
+        y_step,
+        channels,
+        taps,
+        bounds,
+        chain,
+    )
     if frames == 1:
-        one_row(w, size, start, bounds, x, x_tap, x_channel, channels, taps, y, outputs, chain)
+        one_row(x, w, start, nothing, y, outputs, steps)
     else:
-        rows(
-            w, size, start, start_step, bounds, x, x_step, x_tap, x_channel, channels, taps, y, y_step, outputs, chain, frames
-        )  # fmt: skip
+        rows(x, w, start, nothing, y, outputs, frames, steps)
 
 
 _many_channels, _one_channels = _tile(SOME, 1, depthwise=True), _tile(1, 1, depthwise=True)
 
 
 @kernel
-def depthwise_rows(x, x_step, tap_step, weights, taps, start, bounds, y, y_step, count, frames):
+def depthwise_rows(x, x_step, tap_step, weights, taps, start, bounds, nothing, y, y_step, count, frames):
     """Make rows of up to a vector of channels, each from its own taps: one chain, which begins with the bias."""
-    t = 0
-    while frames - t >= SOME:
-        _many_channels(x, x_step, 0, tap_step, weights, 0, 0, BYTES, taps, 1, start, 0, bounds, y, y_step, count, 1)
-        x, y, t = x + SOME * x_step, y + SOME * y_step, t + SOME
+    steps, t = (x_step, 0, tap_step, 0, 0, BYTES, 0, 0, 0, y_step, taps, 1, bounds, 1), 0
     while t < frames:
-        _one_channels(x, x_step, 0, tap_step, weights, 0, 0, BYTES, taps, 1, start, 0, bounds, y, y_step, count, 1)
-        x, y, t = x + x_step, y + y_step, t + 1
+        if frames - t >= SOME:
+            _many_channels(x, weights, start, nothing, y, count, steps)
+            done = SOME
+        else:
+            _one_channels(x, weights, start, nothing, y, count, steps)
+            done = 1
+        x, y, t = x + done * x_step, y + done * y_step, t + done
 
 
 _planar_large, _planar_wide = _tile(OUTPUTS, FRAMES, planar=True), _tile(1, FRAMES, planar=True)
@@ -395,29 +367,25 @@ def planar_product(weights, start, bounds, x, tap_step, channel_step, channels, 
     `weights`: of (taps, channels, outputs) float32; `start`: a bias for each output; steps are in bytes, from one tap or channel to
     the next, and between the runs at y. Behind each run at x and y, up to a whole vector may be read and written.
     """
-    chain, output, row = 0, 4, 4 * outputs
+    chain, row = 0, 4 * outputs
     tap = row * channels
     if channels == 1:
         chain, channels, channel_step, taps, tap = 1, taps, tap_step, 1, 0
+    steps = (4, tap, row, BYTES, tap_step, channel_step, 4, 0, 0, y_step, channels, taps, bounds, chain)
     o = 0
     while o < outputs:
         few = outputs - o < OUTPUTS
         t = 0
         while t < frames:
-            a, z = x + 4 * t, y + 4 * t
-            many = frames - t > (FRAMES - 1) * LANES
+            many, a, z = frames - t > (FRAMES - 1) * LANES, x + 4 * t, y + 4 * t
             if many and few:
-                _planar_wide(weights, output, tap, row, a, BYTES, tap_step, channel_step, channels, taps, start, 4, bounds, z,
-                             y_step, LANES, chain)  # fmt: skip
+                _planar_wide(weights, a, start, 0, z, LANES, steps)
             elif many:
-                _planar_large(weights, output, tap, row, a, BYTES, tap_step, channel_step, channels, taps, start, 4, bounds, z,
-                              y_step, LANES, chain)  # fmt: skip
+                _planar_large(weights, a, start, 0, z, LANES, steps)
             elif few:
-                _planar_small(weights, output, tap, row, a, BYTES, tap_step, channel_step, channels, taps, start, 4, bounds, z,
-                              y_step, LANES, chain)  # fmt: skip
+                _planar_small(weights, a, start, 0, z, LANES, steps)
             else:
-                _planar_high(weights, output, tap, row, a, BYTES, tap_step, channel_step, channels, taps, start, 4, bounds, z,
-                             y_step, LANES, chain)  # fmt: skip
+                _planar_high(weights, a, start, 0, z, LANES, steps)
             t += FRAMES * LANES if many else LANES
         made = 1 if few else OUTPUTS
         weights, start, y, o = weights + 4 * made, start + 4 * made, y + made * y_step, o + made
