@@ -161,7 +161,7 @@ def filters() -> dict[str, float]:
 
 
 def worst_block(name: str, block: int) -> dict[str, object]:
-    """Measure the longest block of a net against the median one, or, where blocks have unlike work, their deadline at 48 kHz."""
+    """Measure the longest block of a net against the median one, or, where blocks have unlike work, its deadline."""
     graph = nets.NETS[name]().graph
     course = Course(
         Engine(graph, max_block=block), block, max(64, min(20_000, 2 * graph.period // block + 8192 // block))

@@ -147,7 +147,7 @@ print(digest.hexdigest())
 
 @given(graph=graphs(), seed=st.integers(0, 2**16))
 def test_signals_that_decay_to_nothing_keep_the_laws(graph: Graph, seed: int):
-    """A signal that decays into denormal numbers, and through them, streams as the whole signal, with the same bits for any split."""
+    """A signal that decays into denormal numbers, and through them, streams as a whole, with the same bits for any split."""
     x = signal(seed, 600, graph.input_channels) * np.exp(-np.arange(600) / 5, dtype=np.float32)[:, None]
     whole = streamed(Engine(graph), [x])
     np.testing.assert_allclose(whole, reference(graph, x), rtol=0, atol=2 * tolerance(graph, x))

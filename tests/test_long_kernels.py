@@ -61,7 +61,7 @@ def test_long_kernels_stream_exactly(layer: Conv1D, frames: int, seed: int):
 @settings(max_examples=max(20, settings.default.max_examples // 10))
 @given(layer=banks(), cut=st.integers(0, 3000), seed=st.integers(0, 2**16))
 def test_outputs_come_when_the_grid_says(layer: Conv1D, cut: int, seed: int):
-    """Of any number of frames there are the outputs that whole groups of `grid` frames suffice for, and no later than `delay`."""
+    """Of any number of frames come the outputs that whole groups of `grid` frames suffice for, no later than `delay`."""
     graph = Graph.sequential([layer], layer.kernel.shape[1])
     rule = graph.rules[graph.output_name]
     early = Engine(graph).process(signal(seed, cut, graph.input_channels))

@@ -42,9 +42,8 @@ def command(nets: tuple[str, ...], blocks: tuple[int, ...], rate: int | None, as
         if graph.info.rate is None and rate is None:
             raise InputError(f"net '{graph.info.name}' does not know its sample rate", "say it: --rate HZ")
     announce_compilation()
-    core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    if core is not None:
-        os.sched_setaffinity(0, {core})  # a thread that is moved finds its caches cold
+    if hasattr(os, "sched_setaffinity"):  # a thread that is moved finds its caches cold
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     peak = flop_per_second()
     rows = [row for graph in graphs for row in _measured(graph, blocks or BLOCKS, graph.info.rate or rate)]
     machine = {

@@ -2,9 +2,9 @@
 
 What Python calls (`entry_point`) and what the interpreter calls through its tables (`machine_code`) is compiled with a
 signature and cached, each by itself: a net starts with what its own layers need. The kernels they call become part of
-them. Numba notices a change in such a function's own file but not in the files it calls into, so each cache folder is named after everything
-that can change the code: our sources, Numba's version and the processor. A cache that cannot be written, because it is
-read-only or the disk is full, costs the compile time and nothing else.
+them. Numba notices a change in such a function's own file but not in the files it calls into, so each cache folder is named
+after everything that can change the code: our sources, Numba's version and the processor. A cache that cannot be written,
+because it is read-only or the disk is full, costs the compile time and nothing else.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Denormal numbers off, and back as they were.
 
-Numbers below 2^-126 take the core a hundred times longer than others, and every state that decays towards zero ends among them. The
-processor can take them for zero instead; that is a setting of the thread, which others may want differently, so it
-holds while a block is processed and no longer. x86 takes them for zero both where they are read and where they would be made; so do
-ARM's vector units. A processor that is neither keeps them, and their cost.
+Numbers below 2^-126 take the core a hundred times longer than others, and every state that decays towards zero ends among
+them. The processor can take them for zero instead; that is a setting of the thread, which others may want differently, so
+it holds while a block is processed and no longer. x86 takes them for zero both where they are read and where they would be
+made; so do ARM's vector units. A processor that is neither keeps them, and their cost.
 """
 
 import platform

@@ -1,7 +1,7 @@
 """Which nodes do the work of others by the way: what nobody else reads need not be kept, nor read again.
 
-Two things are absorbed, to the same bits: an activation, by the node whose frames it changes, and a sum of two tensors, by the product
-that makes one of them, if the other has every frame in time. So a residual layer is one step, not four.
+Two things are absorbed, to the same bits: an activation, by the node whose frames it changes, and a sum of two tensors, by
+the product that makes one of them, if the other has every frame in time. So a residual layer is one step, not four.
 """
 
 from dataclasses import dataclass, replace

@@ -4,9 +4,9 @@ Rules. A `kernel` is part of whatever calls it. What the interpreter calls throu
 `build.machine_code`: on its own, once, so that nothing else is compiled again with it. Both have IEEE's arithmetic, in
 which a division by zero is no exception.
 
-Memory is reached through addresses. An array as argument is a reference that is counted, with atomic operations, and an index into
-it might count from the end, a choice at every step that keeps LLVM from making vector code: of the smallest nets' time
-those were four fifths.
+Memory is reached through addresses. An array as argument is a reference that is counted, with atomic operations, and an
+index into it might count from the end, a choice at every step that keeps LLVM from making vector code: of the smallest
+nets' time those were four fifths.
 """
 
 from llvmlite import ir

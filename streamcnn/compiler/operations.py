@@ -226,8 +226,8 @@ def _packed_groups(kernel: np.ndarray, bias: np.ndarray | None, groups: int) -> 
 def partition_of(layer: L.Layer) -> Partition | None:
     """Return how a layer's kernel is cut, None where it is none, or too short for that to pay.
 
-    A partition of B taps costs B products a frame for the newest taps, and for each of the others some eight (four, and the weights
-    come from a cache farther away), so B near the root of 8 * taps is cheapest.
+    A partition of B taps costs B products a frame for the newest taps, and for each of the others some eight (four, and the
+    weights come from a cache farther away), so B near the root of 8 * taps is cheapest.
     """
     if not isinstance(layer, L.Conv1D) or layer.stride * layer.dilation * layer.groups > 1 or layer.taps < LONG:
         return None
@@ -262,8 +262,8 @@ def _conv_long(row: np.ndarray, layer: L.Conv1D, partition: Partition, weights: 
 def _conv_transpose(row: np.ndarray, layer: L.Conv1DTranspose, weights: Arena, links: Arena) -> None:
     """Sort a transposed convolution's taps by the phase of the stride, oldest first.
 
-    Output frame i, which with the crop is `at`, sees tap j of input frame n where at = n*stride + j*dilation. So the taps of the
-    frames of one phase are stride/g apart, for g the greatest common divisor of stride and dilation, and their input
+    Output frame i, which with the crop is `at`, sees tap j of input frame n where at = n*stride + j*dilation. So the taps
+    of the frames of one phase are stride/g apart, for g the greatest common divisor of stride and dilation, and their input
     frames dilation/g: a convolution.
     """
     kernel, stride = layer.kernel.transpose(0, 2, 1), layer.stride

@@ -33,9 +33,9 @@ MAX_VALUES = 2**28  # of history: a GiB of float32
 class Plan:
     """The tables of one graph: `nodes`, `links`, `lines` int64, `weights` float32, and how large the other arrays are.
 
-    `lines`: as they are at a session's start. `constants`: float64, which stand before the float64 scratch. A block of n frames gives
-    at most ceil(n / hop) + `output_slack` output frames. A clip net has a window of `length` frames that moves by `hop`,
-    and the `steps` of each window on its `rows`.
+    `lines`: as they are at a session's start. `constants`: float64, which stand before the float64 scratch. A block of n
+    frames gives at most ceil(n / hop) + `output_slack` output frames. A clip net has a window of `length` frames that moves
+    by `hop`, and the `steps` of each window on its `rows`.
     """
 
     nodes: np.ndarray

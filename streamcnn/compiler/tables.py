@@ -7,7 +7,8 @@ would stand (ORIGIN), and how many frames it may have held before room must be m
 the zeros that Keras pads with, and so are, once the signal has ended, those from COUNT on.
 
 A plan's tables say where things are in the arena and among the weights; the engine links a copy of them to its own memory, by
-filling in addresses: those columns are named LINKED (ORIGIN, of a line, is one too: in a plan it counts from the arena's start).
+filling in addresses: those columns are named LINKED (ORIGIN, of a line, is one too: in a plan it counts from the arena's
+start).
 """
 
 # Lines: what changes ...
@@ -22,11 +23,12 @@ LINE_COLUMNS = 11
 # (NEWEST with the frames to wait for), the values of a frame of its first input and of its output ...
 OP, LINKS, INPUTS, LINE_IN, LINE_OUT, UP, DOWN, OLDEST, NEWEST, GRID, RULE_TAIL, C_IN, C_OUT = range(13)
 # ... the activation: its number, where its arguments stand among the weights, the length of the axis it works on, and the
-# bounds that the product itself is clipped to; a line whose frames are added to it before the activation (NOTHING for none, in a
-# program 0), and a vector that changes nothing when it is added ...
+# bounds that the product itself is clipped to; a line whose frames are added to it before the activation (NOTHING for none,
+# in a program 0), and a vector that changes nothing when it is added ...
 FUNCTION, ARGUMENTS, WIDTH, BOUNDS, ADDED, NOTHING_ADDED = range(13, 19)
-# ... what is LINKED: the machine code of the operation, of one for a single frame, of its activation, and of products; the lines it reads (a list of
-# addresses; LINE_IN and LINE_OUT become addresses too), weights, links, scratch and float64 scratch ...
+# ... what is LINKED: the machine code of the operation, of one for a single frame, of its activation, and of products; the
+# lines it reads (a list of addresses; LINE_IN and LINE_OUT become addresses too), weights, links, scratch and float64
+# scratch ...
 COMPUTE, COMPUTE_ONE, ACTIVATE, PRODUCT, LINES, WEIGHTS, NUMBERS, SCRATCH, WIDE = range(19, 28)
 # ... and what else the operation needs, under its own names.
 A, B, C, D, E, F, G, H, J, K, L, M, N = range(28, 41)
@@ -51,7 +53,8 @@ ACTIVATE_GATE, ACTIVATE_STATE = J, K  # LINKED: the machine code of the activati
 
 NOTHING = -1  # where an optional array is missing
 
-(CONV, CONV_PLANAR, CONV_LONG, CONV_DEPTHWISE, CONV_GROUPED, CONV_TRANSPOSE, FUNCTION_ONLY, GLU, PRELU, AFFINE, NORMALIZE, SELECT,
+(CONV, CONV_PLANAR, CONV_LONG, CONV_DEPTHWISE, CONV_GROUPED, CONV_TRANSPOSE, FUNCTION_ONLY, GLU, PRELU, AFFINE, NORMALIZE,
+SELECT,
  POOLING, COPY, MERGE, CONCATENATE, CONV_2D, ATTENTION, SPECTRUM, POLAR, PREEMPHASIS, SIMPLE_RNN,
  LSTM, GRU_AFTER, GRU_BEFORE) = range(25)  # fmt: skip
 BY_LAYER, BY_RMS, BY_UNIT, BY_PEAK = range(4)

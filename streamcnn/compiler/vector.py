@@ -1,8 +1,8 @@
 """Vectors as values of Numba: as many float32, or int32, as a register of this processor has, with what code about them needs.
 
-What LLVM makes of a loop over single values does them one by one where there are few, as in a frame of sixteen channels, and that
-takes longer than all the rest. These are vectors from the start: `load` and `store` take addresses, operators work lane by
-lane, and a float32 beside a vector stands for one with that value in every lane.
+What LLVM makes of a loop over single values does them one by one where there are few, as in a frame of sixteen channels,
+and that takes longer than all the rest. These are vectors from the start: `load` and `store` take addresses, operators work
+lane by lane, and a float32 beside a vector stands for one with that value in every lane.
 """
 
 import operator

@@ -1,11 +1,11 @@
 """The interpreter: pushes chunks of the signal through all nodes of a program.
 
-Theory. Making room in a line moves its history to the front, which for a history of thousands of frames would take longer than the
-block that is being processed, now and then. So a line with more history than a block has frames is mirrored: what is
-written behind SHIFT is written once more, SHIFT frames before it. When the end is reached the history stands at the
-front already, and the line only moves its origin. A block then never costs more than one more copy of its own frames. (A ring that
-is mapped twice, one after the other, would save that copy, but needs whole pages for each line, and an operating system that
-does it.)
+Theory. Making room in a line moves its history to the front, which for a history of thousands of frames would take longer
+than the block that is being processed, now and then. So a line with more history than a block has frames is mirrored: what
+is written behind SHIFT is written once more, SHIFT frames before it. When the end is reached the history stands at the
+front already, and the line only moves its origin. A block then never costs more than one more copy of its own frames. (A
+ring that is mapped twice, one after the other, would save that copy, but needs whole pages for each line, and an operating
+system that does it.)
 """
 
 import numpy as np

@@ -37,7 +37,7 @@ def combined(by, y, x):
 
 @kernel
 def add_two(y, a, b, size):
-    """Add two runs of values: what residual nets do at every layer, so several vectors at a time, without a choice in between."""
+    """Add two runs of values, several vectors at a time without a choice in between: every residual layer does it."""
     several = size - size % (4 * LANES)
     for k in range(0, 4 * several, 4 * BYTES):
         store(y + k, load(a + k) + load(b + k))

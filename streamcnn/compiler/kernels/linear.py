@@ -144,7 +144,8 @@ def conv_depthwise(node, done, frames, available, zero, source, target):
         vector = c // LANES
         depthwise_rows(
             source + 4 * c, row[DOWN] * step, row[DILATION] * step, place(row, KERNEL) + vector * size, row[TAPS],
-            place(row, BIAS) + vector * BYTES, place(row, BOUNDS), place(row, NOTHING_ADDED), target + 4 * c, step, min(LANES, row[C_IN] - c), frames,
+            place(row, BIAS) + vector * BYTES, place(row, BOUNDS), place(row, NOTHING_ADDED), target + 4 * c, step,
+            min(LANES, row[C_IN] - c), frames,
         )  # fmt: skip
 
 
@@ -157,8 +158,8 @@ def conv_grouped(node, done, frames, available, zero, source, target):
     for g in range(row[GROUPS]):
         call(row[PRODUCT], (
             place(row, KERNEL) + g * vectors * row[TAPS] * inputs * BYTES, place(row, BIAS) + g * vectors * BYTES, 0,
-            place(row, BOUNDS), place(row, NOTHING_ADDED), source + 4 * g * inputs, row[DOWN] * step, row[DILATION] * step, 4, inputs, row[TAPS],
-            target + 4 * g * outputs, 4 * row[C_OUT], outputs, frames,
+            place(row, BOUNDS), place(row, NOTHING_ADDED), source + 4 * g * inputs, row[DOWN] * step, row[DILATION] * step, 4,
+            inputs, row[TAPS], target + 4 * g * outputs, 4 * row[C_OUT], outputs, frames,
         ))  # fmt: skip
 
 
@@ -173,6 +174,7 @@ def conv_transpose(node, done, frames, available, zero, source, target):
         phase = at % stride * PHASE_COLUMNS
         call(row[PRODUCT], (
             row[WEIGHTS] + 4 * phases[phase + 2], place(row, BIAS), 0, place(row, BOUNDS),
-            place(row, NOTHING_ADDED), zero + 4 * c_in * (at // stride + phases[phase + 1]), 4 * c_in, 4 * c_in * row[DILATION], 4, c_in, phases[phase],
-            target + 4 * skipped * c_out, 4 * stride * c_out, c_out, (frames - skipped - 1) // stride + 1,
+            place(row, NOTHING_ADDED), zero + 4 * c_in * (at // stride + phases[phase + 1]), 4 * c_in,
+            4 * c_in * row[DILATION], 4, c_in, phases[phase], target + 4 * skipped * c_out, 4 * stride * c_out, c_out,
+            (frames - skipped - 1) // stride + 1,
         ))  # fmt: skip

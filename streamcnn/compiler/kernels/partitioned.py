@@ -3,15 +3,16 @@
 Theory. The kernel is cut into partitions of B taps. B outputs of a partition are a cyclic convolution of its taps with 2*B
 frames, those of a block and of the block before it, of which the second half is kept (overlap-save). All partitions work
 with the same blocks, each at its own delay, so a block is transformed once, its spectrum is kept for as long as there are
-partitions, products are added up as spectra, and one transform goes back (Gardner, Efficient convolution without input-output delay,
-J. Audio Eng. Soc. 43(3), 1995). Blocks begin at the multiples of B of the input's own frame numbers, so nothing depends on how the
-signal was split.
+partitions, products are added up as spectra, and one transform goes back (Gardner, Efficient convolution without
+input-output delay, J. Audio Eng. Soc. 43(3), 1995). Blocks begin at the multiples of B of the input's own frame numbers, so
+nothing depends on how the signal was split.
 
-The partition of the newest taps needs frames of the block under way. It is computed directly, sample by sample (LEAD is 1), or, for a
-layer that waits for whole blocks anyway, like the others (LEAD is 0).
+The partition of the newest taps needs frames of the block under way. It is computed directly, sample by sample (LEAD is 1),
+or, for a layer that waits for whole blocks anyway, like the others (LEAD is 0).
 
-2*B real frames are taken as B complex numbers, from whose transform Z their own follows (see `spectral`). Lanes of vectors are channels,
-going forth, and outputs, coming back; a complex value is a vector of real parts and one of imaginary parts behind it.
+2*B real frames are taken as B complex numbers, from whose transform Z their own follows (see `spectral`). Lanes of vectors
+are channels, going forth, and outputs, coming back; a complex value is a vector of real parts and one of imaginary parts
+behind it.
 """
 
 import numpy as np

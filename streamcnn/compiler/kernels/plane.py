@@ -63,7 +63,8 @@ def conv_2d(node, done, frames, available, zero, source, target):
                 y = target + 4 * (t * row[C_OUT] + g * outputs)
                 start, step = (place(row, BIAS) + g * vectors * BYTES, 0) if tap == 0 else (y, 4 * c_out)
                 call(row[PRODUCT], (
-                    place(row, KERNEL) + (tap * groups + g) * size, start, step, bounds, place(row, NOTHING_ADDED), x + 4 * g * inputs,
+                    place(row, KERNEL) + (tap * groups + g) * size, start, step, bounds, place(row, NOTHING_ADDED),
+                    x + 4 * g * inputs,
                     4 * row[BAND_STRIDE] * c_in, 4 * row[BAND_DILATION] * c_in, 4, inputs, taps, y, 4 * c_out, outputs,
                     row[BANDS_OUT],
                 ))  # fmt: skip

@@ -72,8 +72,8 @@ def of_inputs(row, source, t, frames, values, width):
     if t % MANY == 0:
         step = 4 * row[C_IN]
         call(row[PRODUCT], (
-            place(row, KERNEL), place(row, BIAS), 0, place(row, BOUNDS), place(row, NOTHING_ADDED), source + t * step, step, 0, 4, row[C_IN], 1, values,
-            4 * width, width, min(MANY, frames - t),
+            place(row, KERNEL), place(row, BIAS), 0, place(row, BOUNDS), place(row, NOTHING_ADDED), source + t * step, step,
+            0, 4, row[C_IN], 1, values, 4 * width, width, min(MANY, frames - t),
         ))  # fmt: skip
     return values + 4 * (t % MANY) * width
 
@@ -82,7 +82,8 @@ def of_inputs(row, source, t, frames, values, width):
 def of_state(row, column, bias, state, values, width):
     """Make what comes of the state, with the weights that the column names."""
     call(row[PRODUCT], (
-        place(row, column), place(row, bias), 0, place(row, BOUNDS), place(row, NOTHING_ADDED), state, 0, 0, 4, row[C_OUT], 1, values, 4 * width, width,
+        place(row, column), place(row, bias), 0, place(row, BOUNDS), place(row, NOTHING_ADDED), state, 0, 0, 4, row[C_OUT], 1,
+        values, 4 * width, width,
         1,
     ))  # fmt: skip
 

@@ -196,12 +196,12 @@ def _tile(
 ) -> object:
     """Return an intrinsic that computes a tile; in a `depthwise` one the values are vectors too.
 
-    Its arguments, int64, are addresses: of the values and of the vectors, of what the sums begin with (planar: a number for each
-    value, else vectors), of rows that are added to the sums (not planar), and of y; then how many lanes of the last vector
-    are stored, and a tuple with everything else, steps in bytes: of the values, the step from one to the next, to the next tap
-    and to the next channel; the same of the vectors; the step from one row to the next of what the sums begin with, and of what is
-    added; in the latter the step between vectors; that between rows of y; channels, taps, the address of the two numbers that
-    sums are clipped to, and whether all taps are one chain.
+    Its arguments, int64, are addresses: of the values and of the vectors, of what the sums begin with (planar: a number for
+    each value, else vectors), of rows that are added to the sums (not planar), and of y; then how many lanes of the last
+    vector are stored, and a tuple with everything else, steps in bytes: of the values, the step from one to the next, to
+    the next tap and to the next channel; the same of the vectors; the step from one row to the next of what the sums begin
+    with, and of what is added; in the latter the step between vectors; that between rows of y; channels, taps, the address
+    of the two numbers that sums are clipped to, and whether all taps are one chain.
     """
     signature = types.void(*[types.int64] * 6, types.UniTuple(types.int64, STEPS))
 
@@ -364,8 +364,9 @@ _planar_high, _planar_small = _tile(OUTPUTS, 1, planar=True), _tile(1, 1, planar
 def planar_product(weights, start, bounds, x, tap_step, channel_step, channels, taps, y, y_step, outputs, frames):
     """Make `outputs` runs of `frames` values from windows of as many runs of values as there are channels.
 
-    `weights`: of (taps, channels, outputs) float32; `start`: a bias for each output; steps are in bytes, from one tap or channel to
-    the next, and between the runs at y. Behind each run at x and y, up to a whole vector may be read and written.
+    `weights`: of (taps, channels, outputs) float32; `start`: a bias for each output; steps are in bytes, from one tap or
+    channel to the next, and between the runs at y. Behind each run at x and y, up to a whole vector may be read and
+    written.
     """
     chain, row = 0, 4 * outputs
     tap = row * channels
