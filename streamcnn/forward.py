@@ -295,8 +295,8 @@ def _relu(x: Array, negative_slope: float, max_value: float, threshold: float) -
 
 
 def _log_softmax(x: Array) -> Array:
-    shifted = x - x.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def _sparsemax(x: Array) -> Array:
@@ -305,11 +305,11 @@ def _sparsemax(x: Array) -> Array:
     Its threshold takes the sum of all running sums over the support, where Martins and Astudillo (ICML 2016, algorithm 1)
     take the last of them. A net was trained with what Keras computes, so that is what streams.
     """
-    ordered = -np.sort(-x, axis=1)
-    sums = np.cumsum(ordered, axis=1)
-    inside = ordered - (sums - 1) / np.arange(1, x.shape[1] + 1) > 0
-    tau = ((sums * inside).sum(axis=1) - 1) / inside.sum(axis=1)
-    return np.maximum(x - tau[:, None], 0)
+    ordered = -np.sort(-x, axis=-1)
+    sums = np.cumsum(ordered, axis=-1)
+    inside = ordered - (sums - 1) / np.arange(1, x.shape[-1] + 1) > 0
+    tau = ((sums * inside).sum(axis=-1) - 1) / inside.sum(axis=-1)
+    return np.maximum(x - tau[..., None], 0)
 
 
 def _gelu(x: Array, approximate: float) -> Array:

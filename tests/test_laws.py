@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from streamcnn.compiler import program
 from streamcnn.engine import Engine
 from streamcnn.errors import GraphError, InputError
 from streamcnn.forward import reference
@@ -19,6 +20,8 @@ from streamcnn.importers.keras import import_keras
 from streamcnn.verification import whole_length
 from tests.contract import check_streaming_contract, streamed, tolerance
 from tests.graphs import graphs, keras_model, pieces, signal
+
+GUARD = 4096  # values around each array of an engine
 
 
 @given(graph=graphs(), frames=st.integers(0, 1200), seed=st.integers(0, 2**16))
@@ -152,6 +155,28 @@ def test_signals_that_decay_to_nothing_keep_the_laws(graph: Graph, seed: int):
     whole = streamed(Engine(graph), [x])
     np.testing.assert_allclose(whole, reference(graph, x), rtol=0, atol=2 * tolerance(graph, x))
     assert np.array_equal(streamed(Engine(graph), pieces(x, seed)), whole)
+
+
+@given(graph=graphs(), frames=st.integers(1, 1500), seed=st.integers(0, 2**16))
+def test_an_engine_keeps_to_its_own_memory(graph: Graph, frames: int, seed: int):
+    """Nothing is written outside of an engine's arrays, and what is read beyond them, for whole vectors, changes nothing."""
+    guarded = []
+
+    def allocate(size: int, dtype: type) -> np.ndarray:
+        whole = np.full(size + 2 * GUARD, np.nan, dtype)
+        guarded.append((whole, whole.copy()))
+        whole[GUARD:-GUARD] = 0
+        return whole[GUARD:-GUARD]
+
+    x = signal(seed, frames, graph.input_channels)
+    expected = streamed(Engine(graph), [x])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "aligned", allocate)
+        engine = Engine(graph)
+    assert np.array_equal(streamed(engine, pieces(x, seed)), expected)
+    for whole, before in guarded:
+        for part in (slice(GUARD), slice(-GUARD, None)):
+            assert np.array_equal(whole[part], before[part], equal_nan=True)
 
 
 def test_denormal_numbers_are_zero_inside_and_untouched_outside():

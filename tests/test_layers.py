@@ -181,6 +181,11 @@ def test_normalizations(layer: keras.Layer):
     check_model(chain(type(layer).from_config(layer.get_config()), K.Conv1D(3, 3, padding="same")))
 
 
+def test_a_recurrent_layer_may_end_in_a_softmax():
+    """The state of a recurrent layer may be what softmax makes of a whole frame."""
+    check_model(chain(K.SimpleRNN(5, activation="softmax", return_sequences=True), shape=(None, 2)))
+
+
 @pytest.mark.parametrize("cell", ["GRU", "GRU before", "LSTM", "SimpleRNN"])
 @pytest.mark.parametrize("options", [{}, {"use_bias": False}, {"activation": "relu", "units": 7}], ids=str)
 def test_recurrent(cell: str, options: dict):

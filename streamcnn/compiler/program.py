@@ -67,9 +67,9 @@ class Program:
     def __init__(self, plan: Plan, scale: float):
         self._plan = plan
         # A vector may be read beyond the last value, and stored behind the last frame of a planar line.
-        self._arena = _aligned(plan.arena_size + LANES, np.float32)
-        self._scratch = _aligned(plan.scratch_size + LANES, np.float32)
-        self._weights = _aligned(plan.weights.size + LANES, np.float32)
+        self._arena = aligned(plan.arena_size + LANES, np.float32)
+        self._scratch = aligned(plan.scratch_size + LANES, np.float32)
+        self._weights = aligned(plan.weights.size + LANES, np.float32)
         self._weights[: plan.weights.size] = plan.weights
         self._wide = np.concatenate([plan.constants, np.zeros(plan.wide_size)])
         self._scale = np.array([scale], np.float32)
@@ -143,7 +143,7 @@ def _activation(function: int) -> int:
     return code() if code else 0
 
 
-def _aligned(size: int, dtype: type) -> np.ndarray:
+def aligned(size: int, dtype: type) -> np.ndarray:
     """Return zeros that begin with a cache line."""
     array = np.zeros(size + CACHE_LINE // np.dtype(dtype).itemsize, dtype)
     skipped = -array.ctypes.data % CACHE_LINE // array.itemsize
