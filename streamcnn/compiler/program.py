@@ -123,7 +123,7 @@ class Program:
             row[T.WIDE] = self._wide[self._plan.constants.size :].ctypes.data
             row[T.COMPUTE] = OPERATIONS[int(row[T.OP])]()
             if row[T.OP] == T.CONV and row[T.ROWS] == 1:
-                row[T.COMPUTE_ONE] = linear.conv_of_one(int(row[T.OUTPUTS]))()
+                row[T.COMPUTE_ONE] = linear.conv_of_one(int(row[T.OUTPUTS]), int(row[T.TILE_TAPS]))()
             if row[T.OP] in MAKE_PRODUCTS:
                 row[T.PRODUCT] = products()
             if row[T.OP] in (T.CONV_LONG, *RECURRENT):

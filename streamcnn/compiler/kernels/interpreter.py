@@ -284,11 +284,10 @@ def take_in(line, block, frames, scale):
     target, channels = make_room(line, frames), line[CHANNELS]
     if target == FAILED:
         return False
-    if line[CHANNEL_STEP] == VALUE:
-        size = frames * channels
-        if size == 1:
-            floats(target)[0] = floats(block)[0] * scale
-            size = 0
+    size = frames * channels
+    if size == 1:
+        floats(target)[0] = floats(block)[0] * scale
+    elif line[CHANNEL_STEP] == VALUE:
         whole = size - size % LANES  # beyond the block nothing may be read
         for k in range(0, VALUE * whole, BYTES):
             store(target + k, load(block + k) * scale)

@@ -8,7 +8,9 @@ from streamcnn.compiler.kernels.tiles import (
     HALF,
     depthwise_rows,
     one_of_half,
+    one_of_half_by_tap,
     one_of_one,
+    one_of_one_by_tap,
     one_of_two,
     one_row,
     planar_product,
@@ -96,6 +98,18 @@ def conv_one_half(node, source, target, added):
 
 
 @operation_of_one
+def conv_one_half_of_a_tap(node, source, target, added):
+    """Multiply one frame for half a vector of channels at most."""
+    one_tile(one_of_half_by_tap, node, source, target, added, 1)
+
+
+@operation_of_one
+def conv_one_vector_of_a_tap(node, source, target, added):
+    """Multiply one frame for a vector of channels at most."""
+    one_tile(one_of_one_by_tap, node, source, target, added, 1)
+
+
+@operation_of_one
 def conv_one_vector(node, source, target, added):
     """Convolve one frame to a vector of channels at most."""
     one_tile(one_of_one, node, source, target, added, 1)
@@ -115,12 +129,12 @@ def conv_one(node, source, target, added):
     one_row(source, place(row, KERNEL), place(row, BIAS), added, target, row[OUTPUTS], steps)
 
 
-def conv_of_one(outputs: int) -> Callable[[], int]:
-    """Return what makes the machine code for one frame of so many channels."""
+def conv_of_one(outputs: int, taps: int) -> Callable[[], int]:
+    """Return what makes the machine code for one frame of so many channels, of so many taps as tiles see them."""
     if outputs <= HALF:
-        return conv_one_half
+        return conv_one_half if taps > 1 else conv_one_half_of_a_tap
     if outputs <= LANES:
-        return conv_one_vector
+        return conv_one_vector if taps > 1 else conv_one_vector_of_a_tap
     return conv_one_pair if outputs <= 2 * LANES else conv_one
 
 

@@ -260,6 +260,7 @@ one_of_eight, one_of_four, one_of_two, one_of_one, one_of_half = (
     _tile(1, 8), _tile(1, 4, together=TOGETHER), _tile(1, 2, together=TOGETHER), _tile(1, 1, together=TOGETHER),
     _tile(1, 1, lanes=HALF, together=TOGETHER),
 )  # fmt: skip
+one_of_one_by_tap, one_of_half_by_tap = _tile(1, 1), _tile(1, 1, lanes=HALF)
 
 
 @kernel
