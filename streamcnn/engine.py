@@ -27,10 +27,11 @@ class Engine:
     """Runs a graph on a stream, block by block; one engine a stream, used by one thread at a time.
 
     For any split of a signal into blocks the outputs are the same bits, and joined with `flush()` they are the graph's
-    output on the whole signal. `max_block`: how many frames run through all layers at a time (at most 256); larger blocks
-    are cut, smaller ones save memory. `scale` multiplies every sample before the graph sees it. `prewarm`: start after
-    endless silence instead of with zeros in every layer; by default what the net's file says. `share`: let overlapping
-    windows of a clip net share what they can; without it each computes all of it, to the same bits.
+    output on the whole signal. `max_block`: how many frames run through all layers at a time (at most 256), and what blocks
+    memory is laid out for, to the same bits; larger blocks are cut, smaller ones save memory. `scale` multiplies every
+    sample before the graph sees it. `prewarm`: start after endless silence instead of with zeros in every layer; by default
+    what the net's file says. `share`: let overlapping windows of a clip net share what they can; without it each computes
+    all of it, to the same bits.
 
     Raises GraphError where the graph's layers do not fit together, or where it cannot be prewarmed.
     """

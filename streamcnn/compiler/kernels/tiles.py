@@ -27,8 +27,8 @@ from streamcnn.compiler.vector import BYTES, LANES, spread, store_first_of
 FLOAT = ir.FloatType()
 HALF = max(4, LANES // 2)
 # Frames of a tile with channels last, the largest that is left first, and vectors of frames and outputs of a planar one. The
-# sums of the taps under way, the vectors and a value must fit into the registers, 32 of AVX-512 and of ARM, 16 else; the sums
-# of the taps before may wait in memory.
+# sums of the taps under way, the vectors and a value must fit into the registers, 32 of AVX-512 and 16 else (ARM has 32
+# too; more sums there are not measured); the sums of the taps before may wait in memory.
 MANY, SOME, FRAMES, OUTPUTS = (12, 4, 4, 4) if LANES == 16 else (6, 2, 2, 4)
 TOGETHER = 3  # taps of a single frame whose chains run side by side
 UNROLLED = 4  # channels of a single frame: the end of a long loop over few instructions is guessed wrong every time
