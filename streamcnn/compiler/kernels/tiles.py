@@ -31,7 +31,8 @@ HALF = max(4, LANES // 2)
 # too; more sums there are not measured); the sums of the taps before may wait in memory.
 MANY, SOME, FRAMES, OUTPUTS = (12, 4, 4, 4) if LANES == 16 else (6, 2, 2, 4)
 TOGETHER = 3  # taps of a single frame whose chains run side by side
-UNROLLED = 4  # channels of a single frame: the end of a long loop over few instructions is guessed wrong every time
+# Channels of a single frame, a power of two: the end of a long loop over few instructions is guessed wrong every time.
+UNROLLED = 4
 STEPS = 14
 OPEN = 8  # bytes behind a product's two bounds: two that bound nothing
 
@@ -93,10 +94,8 @@ class _Emitter:
         values = builder.add(self.value, builder.mul(tap, self.value_tap))
         vectors = builder.add(self.vector, builder.mul(tap, self.vector_tap))
 
-        def step(channel: ir.Value, chains: list[ir.Value]) -> list[ir.Value]:
+        def step(value: ir.Value, vector: ir.Value, chains: list[ir.Value]) -> list[ir.Value]:
             made = []
-            value = builder.add(values, builder.mul(channel, self.value_channel))
-            vector = builder.add(vectors, builder.mul(channel, self.vector_channel))
             for k in range(len(sums)):
                 first = self.at(vector, self.vector_tap, k)
                 loaded = [self.load(self.at(first, self.vector_step, v)) for v in range(self.vectors)]
@@ -106,24 +105,24 @@ class _Emitter:
                     made += [builder.call(self.fma, [one, w, chain]) for w, chain in zip(loaded, before, strict=False)]
             return made
 
-        def several(number: ir.Value, chains: list[ir.Value]) -> list[ir.Value]:
-            first = builder.mul(number, ir.Constant(INT, UNROLLED))
-            for k in range(UNROLLED):
-                chains = step(builder_add(builder, first, k), chains)
-            return chains
+        def along(_number: ir.Value, carried: list[ir.Value], steps: int = 1) -> list[ir.Value]:
+            value, vector, *chains = carried
+            for _ in range(steps):
+                chains = step(value, vector, chains)
+                value, vector = builder.add(value, self.value_channel), builder.add(vector, self.vector_channel)
+            return [value, vector, *chains]
 
-        begin = [one for tap_sums in sums for one in tap_sums]
+        carried = [values, vectors, *(one for tap_sums in sums for one in tap_sums)]
+        rest = self.channels
         if self.values == 1:
-            made = self.loop(builder.sdiv(self.channels, ir.Constant(INT, UNROLLED)), begin, several)
-            done = builder.and_(self.channels, ir.Constant(INT, -UNROLLED))
-            rest = builder.sub(self.channels, done)
-            made = self.loop(rest, made, lambda number, chains: step(builder.add(done, number), chains))
-        else:
-            made = self.loop(self.channels, begin, step)
+            several = builder.ashr(self.channels, ir.Constant(INT, UNROLLED.bit_length() - 1))
+            carried = self.loop(several, carried, lambda number, carried: along(number, carried, UNROLLED))
+            rest = builder.and_(self.channels, ir.Constant(INT, UNROLLED - 1))
+        _, _, *made = self.loop(rest, carried, along)
         return [made[k : k + width] for k in range(0, len(made), width)]
 
     def emit(self, sums: list[ir.Value], together: int) -> list[ir.Value]:
-        """Emit all taps, so many of them together; return the sums."""
+        """Emit all taps, so many of them together, or, for 0, a single one; return the sums."""
         builder, zero = self.builder, ir.Constant(self.kind, [ir.Constant(FLOAT, 0.0)] * self.lanes)
 
         def taps(first: ir.Value, sums: list[ir.Value], group: int) -> list[ir.Value]:
@@ -136,6 +135,8 @@ class _Emitter:
                 ]
             return sums
 
+        if together == 0:
+            return taps(ir.Constant(INT, 0), sums, 1)
         size = ir.Constant(INT, together)
         groups = builder.sdiv(self.taps, size)
         sums = self.loop(groups, sums, lambda n, sums: taps(builder.mul(n, size), sums, together))
@@ -260,7 +261,7 @@ one_of_eight, one_of_four, one_of_two, one_of_one, one_of_half = (
     _tile(1, 8), _tile(1, 4, together=TOGETHER), _tile(1, 2, together=TOGETHER), _tile(1, 1, together=TOGETHER),
     _tile(1, 1, lanes=HALF, together=TOGETHER),
 )  # fmt: skip
-one_of_one_by_tap, one_of_half_by_tap = _tile(1, 1), _tile(1, 1, lanes=HALF)
+one_of_one_by_tap, one_of_half_by_tap = _tile(1, 1, together=0), _tile(1, 1, lanes=HALF, together=0)
 
 
 @kernel
