@@ -60,7 +60,9 @@ class Engine:
         self._push = _pushing()
         self._ended = False
         self._prewarm = graph.info.prewarm if prewarm is None else prewarm
-        if self._prewarm and (graph.receptive_field is None or self.first or self.delay or graph.clip is not None):
+        # A tensor inside that is late by itself would be numbered otherwise than its readers.
+        late = graph.clip is not None or any(timing.first or timing.delay for timing in graph.timings.values())
+        if self._prewarm and (graph.receptive_field is None or late):
             raise GraphError(
                 f"net '{graph.info.name}' cannot start prewarmed: it is recurrent, padded, looks ahead or answers clips",
                 "start it from zeros: prewarm=False",

@@ -15,11 +15,76 @@ from streamcnn.engine import Engine
 from streamcnn.errors import GraphError, InputError
 from streamcnn.forward import reference
 from streamcnn.graph.graph import Graph, Node
-from streamcnn.graph.layers import Conv1D, Conv1DTranspose, Dense, Pooling1D, Stack, ZeroPadding1D
+from streamcnn.graph.layers import (
+    Conv1D,
+    Conv1DTranspose,
+    Dense,
+    Merge,
+    Pooling1D,
+    Repeat,
+    SimpleRNN,
+    Stack,
+    ZeroPadding1D,
+)
 from streamcnn.importers.keras import import_keras
 from streamcnn.verification import whole_length
 from tests.contract import check_streaming_contract, streamed, tolerance
 from tests.graphs import graphs, keras_model, pieces, signal
+
+
+def _sum_behind(path: list[Node], channels: int = 20) -> Graph:
+    """Return a net that adds a product at the end of a path to a product of the input."""
+    random = np.random.default_rng(0)
+    dense = Dense(kernel=random.normal(size=(channels, channels)) * 0.1)
+    skip = Node("skip", Dense(kernel=random.normal(size=(1, channels))))
+    return Graph((*path, Node("d", dense, (path[-1].name,)), skip, Node("sum", Merge(by="add"), ("skip", "d"))))
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 3, 4, 5, 6, 9, 300, 701, 702])
+@pytest.mark.parametrize("late", ["strided", "padded before", "padded behind"])
+def test_a_sum_has_no_more_frames_than_its_parts(late: str, frames: int):
+    """Where a path is ahead at the start, or longer at the end, a sum still waits for both of its parts."""
+    kernel = np.random.default_rng(1).normal(size=(5, 1, 20)) * 0.1
+    paths = {
+        "strided": [Node("a", Conv1D(kernel=kernel[:3], stride=2, padding="same")), Node("b", Repeat(times=2), ("a",))],
+        "padded before": [
+            Node("a", Conv1D(kernel=kernel, padding="valid")),
+            Node("b", ZeroPadding1D(left=4, right=0), ("a",)),
+        ],
+        "padded behind": [
+            Node("a", Conv1D(kernel=kernel, padding="valid")),
+            Node("b", ZeroPadding1D(left=0, right=4), ("a",)),
+        ],
+    }
+    graph = _sum_behind(paths[late])
+    x = signal(frames, frames, 1)
+    whole = streamed(Engine(graph), [x])
+    expected = reference(graph, x) if late == "strided" and frames % 2 == 0 else None
+    if expected is not None:
+        np.testing.assert_allclose(whole, expected, atol=1e-5)
+    assert len(whole) == graph.output_frames(frames)
+    assert np.array_equal(streamed(Engine(graph), np.split(x, range(1, len(x)))), whole)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax", "sparsemax"])
+@pytest.mark.parametrize("frames", [1, 3, 64])
+def test_a_recurrent_activation_may_work_on_whole_frames(activation: str, frames: int):
+    """Softmax and its kin inside recurrent layers give the reference's numbers, in any blocks."""
+    random = np.random.default_rng(2)
+    weights = {"kernel": random.normal(size=(2, 3)), "recurrent_kernel": random.normal(size=(3, 3)) * 0.1}
+    cell = SimpleRNN(**weights, activation=activation)
+    graph, x = Graph.sequential([cell], 2), signal(3, 64, 2)
+    got = streamed(Engine(graph), np.split(x, range(frames, 64, frames)))
+    np.testing.assert_allclose(got, reference(graph, x), atol=1e-5)
+
+
+def test_a_net_that_is_late_inside_cannot_be_prewarmed():
+    """Where a tensor inside begins late, and a padding makes up for it, there is no silence to begin after."""
+    kernel = np.ones((5, 1, 2))
+    graph = Graph.sequential([Conv1D(kernel=kernel, padding="valid"), ZeroPadding1D(left=4, right=0)])
+    with pytest.raises(GraphError, match="cannot start prewarmed"):
+        Engine(graph, prewarm=True)
+
 
 GUARD = 4096  # values around each array of an engine
 

@@ -10,6 +10,7 @@ from streamcnn.engine import Engine
 from streamcnn.errors import GraphError
 from streamcnn.forward import reference
 from streamcnn.graph import store
+from streamcnn.graph.clip import Clip
 from streamcnn.graph.graph import INPUT, Graph, Node
 from streamcnn.graph.layers import Conv1D, Dense, Merge
 from tests.contract import streamed
@@ -82,6 +83,15 @@ def test_a_path_beside_a_grid_waits_for_it():
     graph = Graph(nodes)
     x = signal(2, 5000, 1)
     whole = streamed(Engine(graph), [x])
+    assert is_near(whole, reference(graph, x))
+    assert np.array_equal(streamed(Engine(graph), np.split(x, range(7, len(x), 7))), whole)
+
+
+def test_in_a_clip_a_grid_means_nothing():
+    """A clip has all of its frames at once: windows are what they are without a grid."""
+    graph = Graph.sequential([Conv1D(kernel=np.ones((8, 1, 1)), grid=64)], clip=Clip(1000, 50))
+    x = signal(5, 3000, 1)
+    whole = Engine(graph).process(x)
     assert is_near(whole, reference(graph, x))
     assert np.array_equal(streamed(Engine(graph), np.split(x, range(7, len(x), 7))), whole)
 

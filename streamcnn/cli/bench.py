@@ -16,20 +16,23 @@ from streamcnn.compiler.vector import LANES
 from streamcnn.engine import Engine
 from streamcnn.errors import InputError
 from streamcnn.graph import store
-from streamcnn.graph.graph import Graph
+from streamcnn.graph.graph import MAX_RATE, Graph
 from streamcnn.stopwatch import Course, flop_per_second
 
 NETS = ("ramp", "ramp_robust", "digits")
 BLOCKS = (64, 256, 1024)  # frames, as sound cards have them
 ROUNDS = 5
-COURSE_S = 1.0  # of signal, at least: every history is moved in it
+COURSE_S = 1.0  # of signal, at least
+WINDOWS = 8  # of a clip net, at least
 
 
 @click.command("bench", short_help="Measure what this machine can run.")
 @click.argument("nets", nargs=-1, metavar="[NET]...")
 @click.option("--block", "blocks", type=click.IntRange(1, 1 << 20), multiple=True, metavar="FRAMES",
               help="Frames of a block; more than one may be given.")  # fmt: skip
-@click.option("--rate", type=click.IntRange(1), metavar="HZ", help="Sample rate, for nets that do not know theirs.")
+@click.option(
+    "--rate", type=click.IntRange(1, MAX_RATE), metavar="HZ", help="Sample rate, for nets that do not know theirs."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(nets: tuple[str, ...], blocks: tuple[int, ...], rate: int | None, as_json: bool) -> None:
     """Measure NETs (files, or shipped nets' names; all shipped ones by default) on one core of this machine.
@@ -63,7 +66,7 @@ def _measured(graph: Graph, blocks: tuple[int, ...], rate: int) -> Iterator[dict
     """Return a net's rows of the table, one for each block size."""
     for block in blocks:
         engine = Engine(graph, max_block=block)
-        course = Course(engine, block, max(1, round(COURSE_S * rate / block)))
+        course = Course(engine, block, -(-_frames(graph, rate) // block))
         course.seconds_per_frame()  # what is cold is warm after it
         second = float(np.median([course.seconds_per_frame() for _ in range(ROUNDS)]))
         worst = float(course.seconds_per_block().max())
@@ -77,6 +80,14 @@ def _measured(graph: Graph, blocks: tuple[int, ...], rate: int) -> Iterator[dict
             "worst_block_s": worst,
             "deadline_s": block / rate,
         }
+
+
+def _frames(graph: Graph, rate: int) -> int:
+    """Return how many input frames show all that a net does: everything repeats, and every history is moved, within them."""
+    whole = 2 * graph.period + (graph.receptive_field or 0)
+    if graph.clip is not None:
+        whole = graph.clip.frames + WINDOWS * graph.clip.hop
+    return max(round(COURSE_S * rate), whole)
 
 
 def _processor() -> str:

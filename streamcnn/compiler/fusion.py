@@ -1,7 +1,8 @@
 """Which nodes do the work of others by the way: what nobody else reads need not be kept, nor read again.
 
 Two things are absorbed, to the same bits: an activation, by the node whose frames it changes, and a sum of two tensors, by
-the product that makes one of them, if the other has every frame in time. So a residual layer is one step, not four.
+the product that makes one of them, if the other has every frame as soon. So a residual layer is one step, not four. At the
+signal's end the other may have fewer frames; the interpreter makes no more than it has.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import numpy as np
 
 from streamcnn.compiler.operations import partition_of
 from streamcnn.graph import layers as L
-from streamcnn.graph.graph import INPUT, Graph, Node
+from streamcnn.graph.graph import Graph, Node
 
 APPLY_OTHERWISE = (L.SimpleRNN, L.LSTM, L.GRU, L.Normalize)  # than to whole frames, as wide as their last axis
 LONGEST = 2**16  # input frames of a period that is looked at frame by frame
@@ -31,6 +32,7 @@ def fused(graph: Graph, *, sums: bool) -> dict[str, Made]:
     for node in graph.nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node.name)
+    counts = _frames(graph) if sums and any(isinstance(node.layer, L.Merge) for node in graph.nodes) else None
     made: dict[str, Made] = {}
     for node in graph.nodes:
         made[node.name] = Made(node)
@@ -40,7 +42,7 @@ def fused(graph: Graph, *, sums: bool) -> dict[str, Made]:
         elif sums and isinstance(node.layer, L.Merge) and node.layer.by == "add" and len(node.inputs) == 2:
             for name in reversed(alone):
                 other = node.inputs[0] if name == node.inputs[1] else node.inputs[1]
-                if _can_add(made[name]) and _is_in_time(graph, other, name):
+                if _can_add(made[name]) and counts and np.all(counts[other] >= counts[name]):
                     made[node.name] = replace(made.pop(name), added=other)
                     break
     return made
@@ -67,12 +69,12 @@ def _can_add(made: Made) -> bool:
     )
 
 
-def _is_in_time(graph: Graph, other: str, name: str) -> bool:
-    """Whether there are at all times as many frames of one tensor as of another."""
-    if other == INPUT and graph.period == 1:
-        return True
+def _frames(graph: Graph) -> dict[str, np.ndarray] | None:
+    """Return how many frames of each tensor there are after each input frame, from none to where everything repeats.
+
+    None where that is too long to look at.
+    """
     lead = max(timing.first + timing.delay for timing in graph.timings.values()).__ceil__() + 1
     if graph.period > LONGEST or lead > LONGEST:
-        return False
-    counts = graph.counts(np.arange(lead + 2 * graph.period))
-    return bool(np.all(counts[other] >= counts[name]))
+        return None
+    return graph.counts(np.arange(lead + 2 * graph.period))

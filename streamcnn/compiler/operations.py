@@ -178,7 +178,8 @@ def operation(
         case L.Concatenate():
             row[T.OP] = T.CONCATENATE
         case L.SimpleRNN() | L.LSTM() | L.GRU():
-            needs = Needs(2 * layer.units, (MANY + 1) * layer.gates * layer.units)
+            row[T.SPARE] = (MANY + 1) * layer.gates * layer.units
+            needs = Needs(2 * layer.units, int(row[T.SPARE]) + layer.units)
             _recurrent(row, layer, weights)
         case _:
             raise AssertionError(f"the compiler does not know {layer.kind}")

@@ -48,6 +48,7 @@ SPAN, FFT, RESULT, REFLECTED, SPECTRUM_WINDOW, CONSTANTS, FACTORS = A, B, C, D, 
 PAIRS, ANGLE = A, B  # polar
 COEFFICIENTS = A  # pre-emphasis
 STATE, RECURRENT, RECURRENT_BIAS, GATE, GATE_ARGUMENTS = M, B, C, F, G  # recurrent layers, with KERNEL and BIAS
+SPARE = L  # where behind a recurrent layer's own values its activations may work
 CANDIDATE = H  # of a GRU that resets before the product: the part of the recurrent weights for its candidate
 ACTIVATE_GATE, ACTIVATE_STATE = J, K  # LINKED: the machine code of the activations inside
 

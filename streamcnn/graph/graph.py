@@ -200,7 +200,9 @@ class Graph:
                     f"node '{node.name}' joins paths of different lengths (they differ by {by} frames)",
                     "pad or crop its paths to the same length",
                 )
-            rules[node.name] = node.layer.rule(different.pop())
+            rule = node.layer.rule(different.pop())
+            # A clip has all its frames at once.
+            rules[node.name] = rule if self.clip is None else replace(rule, grid=1)
             lengths[node.name] = int(rules[node.name].total(lengths[node.inputs[0]]))
         return rules
 

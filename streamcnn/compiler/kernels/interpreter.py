@@ -191,6 +191,8 @@ def run_node(row, ending):
         ready = available * row[UP] - row[NEWEST]
     else:
         ready = -((row[NEWEST] - available // row[GRID] * row[GRID] * row[UP]) // row[DOWN])
+    if row[ADDED]:
+        ready = min(ready, integers(row[ADDED])[COUNT])
     frames = ready - done
     if frames <= 0:
         return True

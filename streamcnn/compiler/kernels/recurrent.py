@@ -30,6 +30,7 @@ from streamcnn.compiler.tables import (
     RECURRENT,
     RECURRENT_BIAS,
     SCRATCH,
+    SPARE,
     STATE,
 )  # fmt: skip
 
@@ -56,14 +57,20 @@ def copy(y, x, size):
 def act(row, values, size):
     """Apply the layer's activation to a run of values."""
     if row[ACTIVATE_STATE]:
-        call(row[ACTIVATE_STATE], (row[FUNCTION], place(row, ARGUMENTS), values, size, row[C_OUT], row[SCRATCH]))
+        call(
+            row[ACTIVATE_STATE],
+            (row[FUNCTION], place(row, ARGUMENTS), values, size, row[C_OUT], row[SCRATCH] + 4 * row[SPARE]),
+        )
 
 
 @kernel
 def gate(row, values, size):
     """Apply the gates' activation to a run of values."""
     if row[ACTIVATE_GATE]:
-        call(row[ACTIVATE_GATE], (row[GATE], place(row, GATE_ARGUMENTS), values, size, row[C_OUT], row[SCRATCH]))
+        call(
+            row[ACTIVATE_GATE],
+            (row[GATE], place(row, GATE_ARGUMENTS), values, size, row[C_OUT], row[SCRATCH] + 4 * row[SPARE]),
+        )
 
 
 @kernel
