@@ -105,11 +105,13 @@ def operation(
     acting = layer if activation is None else activation
     function = getattr(acting, "activation", "linear")
     arguments = acting.arguments if isinstance(acting, L.Activation) else defaults(function)
-    bounds, needs = _OPEN, Needs()
-    if isinstance(layer, (L.Conv1D, L.Dense, L.Conv1DTranspose, L.Conv2D, L.Activation)) and _bounds(
-        function, arguments
-    ):
-        bounds, function = _bounds(function, arguments), "linear"
+    bounds, needs = None, Needs()
+    if isinstance(layer, (L.Conv1D, L.Dense, L.Conv1DTranspose, L.Conv2D, L.Activation)):
+        bounds = _bounds(function, arguments)
+    if bounds is None:
+        bounds = _OPEN
+    else:
+        function = "linear"
     match layer:
         case L.Conv1D():
             row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = layer.taps, layer.dilation, layer.groups, 1

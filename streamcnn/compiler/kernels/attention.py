@@ -4,7 +4,7 @@ import numpy as np
 
 from streamcnn.compiler.build import operation
 from streamcnn.compiler.kernel import floats, integers, kernel
-from streamcnn.compiler.kernels.exponential import exp
+from streamcnn.compiler.kernels.functions import softmax
 from streamcnn.compiler.tables import (
     ATTENTION_SCALE,
     CAUSAL,
@@ -42,23 +42,16 @@ def attention(node, done, frames, available, zero, source, target):
             seen = min(seen, done + t + 1)
         for head in range(heads):
             q, y = floats(query + 4 * head * width), floats(target + 4 * (t * heads + head) * depth)
-            highest = np.float32(-np.inf)
             for n in range(seen):
                 k = floats(frame_at(keys, n) + 4 * head * width)
                 chain = ZERO
                 for c in range(width):
                     chain += q[c] * k[c]
                 scores[n] = chain * scale
-                if not scores[n] <= highest:
-                    highest = scores[n]
-            for n in range(seen):
-                scores[n] = exp(scores[n] - highest)
-            total = ZERO
-            for n in range(seen):
-                total += scores[n]
+            softmax(False, scores, seen)
             for c in range(depth):
                 y[c] = ZERO
             for n in range(seen):
-                v, share = floats(frame_at(values, n) + 4 * head * depth), scores[n] / total
+                v, share = floats(frame_at(values, n) + 4 * head * depth), scores[n]
                 for c in range(depth):
                     y[c] += share * v[c]

@@ -11,6 +11,8 @@ system that does it.)
 import numpy as np
 
 from streamcnn.compiler.kernel import address_of, call, floats, inlined, integers, kernel
+from streamcnn.compiler.kernels.linear import added_to, place
+from streamcnn.compiler.kernels.runs import move
 from streamcnn.compiler.tables import (
     ACTIVATE,
     ADDED,
@@ -51,7 +53,6 @@ from streamcnn.compiler.tables import (
     NODE_COLUMNS,
     NODES_AT,
     NODES_COUNT,
-    NOTHING_ADDED,
     OLDEST,
     ORIGIN,
     ROWS_AT,
@@ -66,25 +67,14 @@ from streamcnn.compiler.tables import (
     TAKE,
     TO,
     UP,
-    WEIGHTS,
     WIDTH,
 )  # fmt: skip
-from streamcnn.compiler.vector import BYTES, LANES, load, store, store_first
+from streamcnn.compiler.vector import BYTES, LANES, load, store
 
 PIECE = 256  # frames of a window that are computed at a time
 FAILED = -1  # a line was too short: a bug in the plan, reported instead of written over its neighbour
 VALUE = 4  # bytes of a float32
 ZERO = np.float32(0)
-
-
-@kernel
-def move(y, x, size):
-    """Copy values to a lower address, or to one that they do not reach."""
-    whole = size - size % LANES
-    for k in range(0, VALUE * whole, BYTES):
-        store(y + k, load(x + k))
-    if whole < size:
-        store_first(y + VALUE * whole, load(x + VALUE * whole), size - whole)
 
 
 @kernel
@@ -154,11 +144,7 @@ def compute(row, line, out, done, frames, available, target):
         first //= row[UP]
     source = line[ORIGIN] + first * line[FRAME_STEP]
     if frames == 1 and row[COMPUTE_ONE]:
-        added = row[WEIGHTS] + VALUE * row[NOTHING_ADDED]
-        if row[ADDED]:
-            other = integers(row[ADDED])
-            added = other[ORIGIN] + done * other[FRAME_STEP]
-        call(row[COMPUTE_ONE], (address_of(row), source, target, added))
+        call(row[COMPUTE_ONE], (address_of(row), source, target, added_to(row, done)))
     else:
         call(row[COMPUTE], (address_of(row), done, frames, available, line[ORIGIN], source, target))
     if row[ACTIVATE]:
@@ -173,8 +159,7 @@ def compute(row, line, out, done, frames, available, target):
 @inlined
 def activate(row, values, size):
     """Apply a node's activation to a run of values."""
-    arguments = row[WEIGHTS] + VALUE * row[ARGUMENTS]
-    call(row[ACTIVATE], (row[FUNCTION], arguments, values, size, row[WIDTH], row[SCRATCH]))
+    call(row[ACTIVATE], (row[FUNCTION], place(row, ARGUMENTS), values, size, row[WIDTH], row[SCRATCH]))
 
 
 @inlined

@@ -3,7 +3,8 @@
 import numpy as np
 
 from streamcnn.compiler.build import operation
-from streamcnn.compiler.kernel import floats, integers, kernel
+from streamcnn.compiler.kernel import integers, kernel
+from streamcnn.compiler.kernels.runs import add_two, move
 from streamcnn.compiler.tables import (
     ADD,
     AVERAGE,
@@ -20,7 +21,7 @@ from streamcnn.compiler.tables import (
     ORIGIN,
     SUBTRACT,
 )  # fmt: skip
-from streamcnn.compiler.vector import BYTES, LANES, larger, load, store, store_first
+from streamcnn.compiler.vector import LANES, larger, load, store_first
 
 
 @kernel
@@ -33,19 +34,6 @@ def combined(by, y, x):
     if by == MULTIPLY:
         return y * x
     return larger(y, x) if by == MAXIMUM else -larger(-y, -x)
-
-
-@kernel
-def add_two(y, a, b, size):
-    """Add two runs of values, several vectors at a time without a choice in between: every residual layer does it."""
-    several = size - size % (4 * LANES)
-    for k in range(0, 4 * several, 4 * BYTES):
-        store(y + k, load(a + k) + load(b + k))
-        store(y + k + BYTES, load(a + k + BYTES) + load(b + k + BYTES))
-        store(y + k + 2 * BYTES, load(a + k + 2 * BYTES) + load(b + k + 2 * BYTES))
-        store(y + k + 3 * BYTES, load(a + k + 3 * BYTES) + load(b + k + 3 * BYTES))
-    for k in range(several, size, LANES):
-        store_first(y + 4 * k, load(a + 4 * k) + load(b + 4 * k), size - k)
 
 
 @operation
@@ -83,12 +71,8 @@ def concatenate(node, done, frames, available, zero, source, target):
         channels, first = line[CHANNELS], line[ORIGIN] + done * line[FRAME_STEP]
         if out[CHANNEL_STEP] == 4:
             for t in range(frames):
-                x, y = floats(first + t * line[FRAME_STEP]), floats(target + t * out[FRAME_STEP])
-                for c in range(channels):
-                    y[c] = x[c]
+                move(target + t * out[FRAME_STEP], first + t * line[FRAME_STEP], channels)
         else:
             for c in range(channels):
-                x, y = floats(first + c * line[CHANNEL_STEP]), floats(target + c * out[CHANNEL_STEP])
-                for t in range(frames):
-                    y[t] = x[t]
+                move(target + c * out[CHANNEL_STEP], first + c * line[CHANNEL_STEP], frames)
         target += channels * out[CHANNEL_STEP]

@@ -60,12 +60,22 @@ def place(row, column):
 
 
 @inlined
-def steps_of(row, added_step, added_vector):
+def added_to(row, done):
+    """Return the address of what is added to the product from output frame `done` on: of the line ADDED, or nothing."""
+    if row[ADDED]:
+        line = integers(row[ADDED])
+        return line[ORIGIN] + done * line[FRAME_STEP]
+    return place(row, NOTHING_ADDED)
+
+
+@inlined
+def steps_of(row):
     """Return the steps of a convolution's tiles."""
-    channels, taps = row[TILE_CHANNELS], row[TILE_TAPS]
+    channels, taps, step = row[TILE_CHANNELS], row[TILE_TAPS], 4 * row[OUTPUTS]
+    added_step, added_vector = (step, BYTES) if row[ADDED] else (0, 0)
     return (
         row[ROW_STEP], row[TAP_STEP], row[CHANNEL_STEP_IN], BYTES * taps * channels, BYTES * channels, BYTES, 0, added_step,
-        added_vector, 4 * row[OUTPUTS], channels, taps, place(row, BOUNDS), row[CHAIN],
+        added_vector, step, channels, taps, place(row, BOUNDS), row[CHAIN],
     )  # fmt: skip
 
 
@@ -73,22 +83,21 @@ def steps_of(row, added_step, added_vector):
 def conv(node, done, frames, available, zero, source, target):
     """Convolve, or multiply each of a frame's ROWS with the same weights; then add the frames of the line ADDED, if any."""
     row = integers(node)
-    added, step, apart = place(row, NOTHING_ADDED), 0, 0
-    if row[ADDED]:
-        line = integers(row[ADDED])
-        added, step, apart = line[ORIGIN] + done * line[FRAME_STEP], 4 * row[OUTPUTS], BYTES
-    steps = steps_of(row, step, apart)
-    rows(source, place(row, KERNEL), place(row, BIAS), added, target, row[OUTPUTS], frames * row[ROWS], steps)
+    rows(
+        source, place(row, KERNEL), place(row, BIAS), added_to(row, done), target, row[OUTPUTS], frames * row[ROWS],
+        steps_of(row),
+    )  # fmt: skip
 
 
 # A single frame of few channels takes less time than to choose among tiles does, and than what LLVM computes in advance for all
-# that might be chosen: so these choices are made in the table.
+# that might be chosen: so these choices are made in the table. (Written out: what a factory makes Numba cannot find again
+# in its cache, because the tile in its closure is another object in each process.)
 @inlined
 def one_tile(tile, node, source, target, added, vectors):
     """Make a frame that is one tile."""
     row = integers(node)
-    steps = steps_of(row, 0, BYTES if row[ADDED] else 0)
-    tile(source, place(row, KERNEL), place(row, BIAS), added, target, row[OUTPUTS] - (vectors - 1) * LANES, steps)
+    count = row[OUTPUTS] - (vectors - 1) * LANES
+    tile(source, place(row, KERNEL), place(row, BIAS), added, target, count, steps_of(row))
 
 
 @operation_of_one
@@ -125,8 +134,7 @@ def conv_one_pair(node, source, target, added):
 def conv_one(node, source, target, added):
     """Convolve one frame to any number of channels."""
     row = integers(node)
-    steps = steps_of(row, 0, BYTES if row[ADDED] else 0)
-    one_row(source, place(row, KERNEL), place(row, BIAS), added, target, row[OUTPUTS], steps)
+    one_row(source, place(row, KERNEL), place(row, BIAS), added, target, row[OUTPUTS], steps_of(row))
 
 
 def conv_of_one(outputs: int, taps: int) -> Callable[[], int]:

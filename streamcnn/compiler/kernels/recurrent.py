@@ -9,6 +9,7 @@ import numpy as np
 from streamcnn.compiler.build import operation
 from streamcnn.compiler.kernel import call, floats, integers, kernel
 from streamcnn.compiler.kernels.linear import place
+from streamcnn.compiler.kernels.runs import add_two, move
 from streamcnn.compiler.kernels.tiles import MANY
 from streamcnn.compiler.tables import (
     ACTIVATE_GATE,
@@ -35,22 +36,6 @@ from streamcnn.compiler.tables import (
 )  # fmt: skip
 
 ONE = np.float32(1)
-
-
-@kernel
-def add(y, x, size):
-    """Add a run of values to another one."""
-    to, values = floats(y), floats(x)
-    for k in range(size):
-        to[k] += values[k]
-
-
-@kernel
-def copy(y, x, size):
-    """Copy a run of values."""
-    to, values = floats(y), floats(x)
-    for k in range(size):
-        to[k] = values[k]
 
 
 @kernel
@@ -104,10 +89,10 @@ def simple_rnn(node, done, frames, available, zero, source, target):
     for t in range(frames):
         own = of_inputs(row, source, t, frames, values, units)
         of_state(row, RECURRENT, RECURRENT_BIAS, state, rec, units)
-        add(own, rec, units)
+        add_two(own, own, rec, units)
         act(row, own, units)
-        copy(state, own, units)
-        copy(target + 4 * t * units, own, units)
+        move(state, own, units)
+        move(target + 4 * t * units, own, units)
 
 
 @operation
@@ -119,7 +104,7 @@ def lstm(node, done, frames, available, zero, source, target):
     for t in range(frames):
         own = of_inputs(row, source, t, frames, values, 4 * units)
         of_state(row, RECURRENT, RECURRENT_BIAS, state, rec, 4 * units)
-        add(own, rec, 4 * units)
+        add_two(own, own, rec, 4 * units)
         gate(row, own, 2 * units)
         act(row, own + 8 * units, units)
         gate(row, own + 12 * units, units)
@@ -131,7 +116,7 @@ def lstm(node, done, frames, available, zero, source, target):
         act(row, rec, units)
         for k in range(units):
             h[k] = o[k] * kept[k]
-        copy(target + 4 * t * units, state, units)
+        move(target + 4 * t * units, state, units)
 
 
 @operation
@@ -143,7 +128,7 @@ def gru(node, done, frames, available, zero, source, target):
     for t in range(frames):
         own = of_inputs(row, source, t, frames, values, 3 * units)
         of_state(row, RECURRENT, RECURRENT_BIAS, state, rec, (2 if before else 3) * units)
-        add(own, rec, 2 * units)
+        add_two(own, own, rec, 2 * units)
         gate(row, own, 2 * units)
         z, r, g, product = floats(own), floats(own + 4 * units), floats(own + 8 * units), floats(rec + 8 * units)
         if before:
@@ -156,4 +141,4 @@ def gru(node, done, frames, available, zero, source, target):
         act(row, own + 8 * units, units)
         for k in range(units):
             h[k] = z[k] * h[k] + (ONE - z[k]) * g[k]
-        copy(target + 4 * t * units, state, units)
+        move(target + 4 * t * units, state, units)

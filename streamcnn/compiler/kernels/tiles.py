@@ -320,21 +320,8 @@ def product(
     if channels == 1:
         chain, channels, x_channel, taps = 1, taps, x_tap, 1
     steps = (
-        x_step,
-        x_tap,
-        x_channel,
-        size,
-        BYTES * channels,
-        BYTES,
-        start_step,
-        0,
-        0,
-        y_step,
-        channels,
-        taps,
-        bounds,
-        chain,
-    )
+        x_step, x_tap, x_channel, size, BYTES * channels, BYTES, start_step, 0, 0, y_step, channels, taps, bounds, chain
+    )  # fmt: skip
     if frames == 1:
         one_row(x, w, start, nothing, y, outputs, steps)
     else:

@@ -1,7 +1,8 @@
 """Layers that only move along time."""
 
 from streamcnn.compiler.build import operation
-from streamcnn.compiler.kernel import floats, integers
+from streamcnn.compiler.kernel import integers
+from streamcnn.compiler.kernels.runs import move
 from streamcnn.compiler.tables import C_IN, C_OUT, DOWN, OLDEST, UP
 
 
@@ -20,6 +21,4 @@ def copy(node, done, frames, available, zero, source, target):
         first = n * c_in
         if c_out < c_in:
             first += (place - n * up) * c_out
-        x, y = floats(zero + 4 * first), floats(target + 4 * t * c_out)
-        for k in range(c_out):
-            y[k] = x[k]
+        move(target + 4 * t * c_out, zero + 4 * first, c_out)
