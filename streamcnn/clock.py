@@ -1,37 +1,133 @@
 """From samples to UTC.
 
-`sample` is the truth; UTC is an estimate. Each block that arrives gives a pair (sample, host time at which that sample
-was converted, as far as the driver knows). A block can be late, by scheduling and by the sound server's bursts, but
-hardly early; so the smallest offset of the last seconds is the best one, and the spread of the offsets bounds its
-error.
+`sample` is the truth; UTC is an estimate. Blocks that arrive give pairs (sample, the host's monotonic time at which it
+arrived, and how long before that it had been converted, as far as the driver knows). The host's monotonic clock never
+steps; how far UTC is ahead of it is a third number of each pair, and when the host's clock is set, only that changes.
+
+Theory. A block can be late, by scheduling and by the sound server's bursts, but never early: its last frame must have been
+converted. So of the blocks of each tenth of a second only the least late one is a pair here, and
+
+    arrival of a sample = level + sample / rate / (1 + drift) + lateness,    lateness >= 0
+
+The drift is the slope of a line towards the lower edge of the last ten minutes' pairs, by asymmetric least squares (expectile
+regression: W. Newey and J. Powell, Econometrica 55, 1987), without what lies far off (a process that was stopped for a
+second). The edge is steadier than the middle; but bursts beat with blocks, so that the edge itself goes up and down for
+seconds, and a line that touches it in two points (the convex hull's, which is best without bursts) was five times as far
+off. The level is the earliest arrival of the last minute, given the drift. What the driver says about a sample's age counts
+where the block was hardly late: the median, among the earliest tenth of the pairs, of when the sample was converted.
 """
 
 from collections import deque
+from typing import NamedTuple
 
-WINDOW_S = 10.0
-STEP_S = 1.0  # a jump by more than this is the host's clock being set, and the past says nothing about it
+import numpy as np
+
+SECOND = 1e9  # ns
+DRIFT_S, LEVEL_S, EARLY = 600.0, 60.0, 0.1  # how much of the past counts, and of its last part which share
+SETTLING_S = 10.0  # before it, a slope through the pairs would say more about them than about the card
+EXPECTILE, ROUNDS, FAR = 0.25, 8, 4.0  # and how often pairs farther off than so many standard deviations are dropped
+MAD_TO_DEVIATION = 1.4826  # of a normal distribution
+LEAST_ERROR_S = 1e-6
+PAIRS = 8192
+
+
+class Estimate(NamedTuple):
+    """The card's clock: when `sample` arrived at the earliest and was converted (ns, monotonic), and how long one lasts (ns).
+
+    `spread_ns`: how much later than that the pairs came. `drift`: how much faster than the host's second the card's is,
+    None while that is not known. `error_s`: of the time of conversion.
+    """
+
+    sample: int
+    arrival_ns: float
+    converted_ns: float
+    period_ns: float
+    spread_ns: float
+    drift: float | None
+    error_s: float
 
 
 class Clock:
-    """Running estimate of when sample 0 was, for one session; used by one thread at a time."""
+    """Running estimate of a card's clock against the host's, for one session; used by one thread at a time."""
 
     def __init__(self, rate: int):
         self._rate = rate
-        self._offsets: deque[tuple[int, float]] = deque()
+        self._pairs: deque[tuple[int, float, float]] = deque(maxlen=PAIRS)
+        self._utc_ahead_ns = 0.0
+        self._slope: float | None = None  # of arrival over sample / rate, minus 1
+        self._estimate: Estimate | None = None
 
-    def observe(self, sample: int, utc_s: float) -> None:
-        """Take one pair: `sample` was converted at `utc_s`, seconds since 1970."""
-        offset = utc_s - sample / self._rate
-        if self._offsets and abs(offset - self._offsets[-1][1]) > STEP_S:
-            self._offsets.clear()
-        self._offsets.append((sample, offset))
-        while sample - self._offsets[0][0] > WINDOW_S * self._rate:
-            self._offsets.popleft()
+    def observe(self, sample: int, arrival_ns: float, age_ns: float = 0.0, utc_ahead_ns: float = 0.0) -> None:
+        """Take a pair: a block that begins with `sample` arrived, less its own duration, at `arrival_ns`.
 
-    def utc(self, sample: int) -> tuple[float, float] | None:
-        """Return (seconds since 1970, error bound in seconds) of a sample, or None before the first pair."""
-        if not self._offsets:
+        `age_ns`: how long before that its first sample was converted. `utc_ahead_ns`: UTC minus the monotonic clock, then.
+        """
+        late = arrival_ns - sample / self._rate * SECOND
+        self._pairs.append((sample, late, age_ns))
+        self._utc_ahead_ns = utc_ahead_ns
+        while sample - self._pairs[0][0] > DRIFT_S * self._rate:
+            self._pairs.popleft()
+
+    def restart(self) -> None:
+        """Forget all but the drift: an unknown number of samples was lost."""
+        self._pairs.clear()
+        self._estimate = None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """What was known when it was last asked to `refresh`; None before the first pair."""
+        if self._estimate is None:
+            self.refresh()
+        return self._estimate
+
+    def refresh(self) -> None:
+        """Make a new estimate, which takes some tenths of a millisecond, where a second has passed since the last one."""
+        if self._pairs and (self._estimate is None or self._pairs[-1][0] - self._estimate.sample >= self._rate):
+            self._estimate = self._estimated()
+
+    def utc(self, sample: float) -> tuple[float, float] | None:
+        """Return (seconds since 1970, error in seconds) of when a sample was converted, or None before the first pair."""
+        known = self.estimate
+        if known is None:
             return None
-        offsets = [offset for _, offset in self._offsets]
-        earliest = min(offsets)
-        return earliest + sample / self._rate, max(offsets) - earliest
+        converted = known.converted_ns + (sample - known.sample) * known.period_ns
+        return (converted + self._utc_ahead_ns) / SECOND, known.error_s
+
+    def _estimated(self) -> Estimate:
+        samples, late, ages = np.array(self._pairs).T
+        newest = samples[-1]
+        seconds = (samples - newest) / self._rate
+        if seconds[0] <= -SETTLING_S:
+            self._slope = _slope(seconds, late) / SECOND
+        slope = self._slope or 0.0
+        recent = seconds >= -LEVEL_S
+        above = late[recent] - slope * SECOND * seconds[recent]
+        level = above.min()
+        early = above <= np.quantile(above, EARLY)
+        claims = above[early] - ages[recent][early]
+        doubt = 2 * np.subtract(*np.quantile(claims, (0.75, 0.25))) / np.sqrt(len(claims))
+        spread = float(np.quantile(above, 0.9) - level)
+        arrival = newest / self._rate * SECOND + level
+        return Estimate(
+            sample=int(newest),
+            arrival_ns=arrival,
+            converted_ns=arrival - level + float(np.median(claims)),
+            period_ns=SECOND * (1 + slope) / self._rate,
+            spread_ns=spread,
+            drift=None if self._slope is None else 1 / (1 + slope) - 1,
+            error_s=float(max(LEAST_ERROR_S, (above[early].max() - level + doubt) / SECOND)),
+        )
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the slope of a line towards the lower edge of points, but for those that lie far off them."""
+    weights = np.ones(len(x))
+    for _ in range(ROUNDS):
+        total = weights.sum()
+        from_x, from_y = x - weights @ x / total, y - weights @ y / total
+        slope = (weights * from_x) @ from_y / ((weights * from_x) @ from_x)
+        off = from_y - slope * from_x
+        middle = np.median(off)
+        deviation = MAD_TO_DEVIATION * np.median(np.abs(off - middle))
+        weights = np.where(off < 0, 1 - EXPECTILE, EXPECTILE) * (np.abs(off - middle) <= FAR * deviation + 1.0)
+    return float(slope)

@@ -50,7 +50,7 @@ class Source(Record, kw_only=True):
     """Where a stream's frames come from.
 
     `device` is "demo", "-" (raw float32 on standard input), or a sound device's index or a part of its name. `rate` in
-    Hz defaults to the nets' rate. `channels` are counted from 1. `block` is the sound card's block in frames. `gain`
+    Hz defaults to the highest of the nets' rates; nets of another rate get resampled frames. `channels` are counted from 1. `block` is the sound card's block in frames. `gain`
     multiplies the samples before any net sees them.
     """
 
@@ -109,12 +109,14 @@ def kind_of(settings: DetectorSettings) -> str:
 class Net(Record, kw_only=True):
     """A net on a stream: `net` is the path of its file, relative to the configuration file, or a shipped net's name.
 
-    Without `detector` it is the one that the net's file asks for, or `peak`.
+    Without `detector` it is the one that the net's file asks for, or `peak`. A net with an `importance` is optional: where
+    the machine cannot keep up, the least important one is switched off first. Without it, it is never switched off.
     """
 
     name: Name
     net: str
     detector: DetectorSettings | None = None
+    importance: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class Stream(Record, kw_only=True):

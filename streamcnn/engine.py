@@ -67,7 +67,9 @@ class Engine:
                 f"net '{graph.info.name}' cannot start prewarmed: it is recurrent, padded, looks ahead or answers clips",
                 "start it from zeros: prewarm=False",
             )
-        self.reset()
+        self._program.reset()
+        if self._prewarm:
+            self._hear_silence()
 
     @property
     def frames(self) -> int:
@@ -87,6 +89,16 @@ class Engine:
         checked, and the engine must outlive its addresses.
         """
         return self._program.code, self._program.address
+
+    @property
+    def resetting_code(self) -> int:
+        """For callers in machine code: the address of `interpreter.reset`, whose argument is the program's."""
+        return self._program.resetting_code
+
+    @property
+    def memory(self) -> list[np.ndarray]:
+        """All memory that is touched while blocks are processed."""
+        return self._program.memory
 
     def max_output_frames(self, frames: int) -> int:
         """Return how many output frames a block of `frames` can give at most."""
@@ -131,8 +143,6 @@ class Engine:
         """Forget everything: the engine is again as when it was made."""
         self._program.reset()
         self._ended = False
-        if self._prewarm:
-            self._hear_silence()
 
     def _run(self, block: np.ndarray, out: np.ndarray, *, ending: bool) -> int:
         count = self._push(self._program.code, self._program.address, block, ending, out)
@@ -145,7 +155,7 @@ class Engine:
         period = self.graph.period
         frames = period * -(-self.graph.receptive_field // period)
         self.process(np.zeros((frames, self.graph.input_channels), np.float32))
-        self._program.count_from_zero()
+        self._program.start_here()
 
     def _refuse_after_end(self) -> None:
         if self._ended:

@@ -61,6 +61,10 @@ class Detection(_Event, frozen=True, kw_only=True, tag="detection"):
     time_error_s: float | None = None
     detected_at: datetime | None = None
 
+    def with_detected_at(self, time: datetime) -> "Detection":
+        """Return this detection with the time when it was made."""
+        return msgspec.structs.replace(self, detected_at=time)
+
     @property
     def topic(self) -> str:
         """The topic on the wire; it ends in '.', so that `mic1.` never matches `mic10.`."""
@@ -84,12 +88,30 @@ class Gap(_Event, frozen=True, kw_only=True, tag="gap"):
         return f"gap.{self.stream}."
 
 
-class Health(_Event, frozen=True, kw_only=True, tag="health"):
-    """How a stream is doing, once a second and at its end.
+class Quantiles(msgspec.Struct, frozen=True):
+    """How long something took lately, in milliseconds: the median, what 1 and 0.1 % were above, and the longest."""
 
-    `state` is "running", "no signal" or "ended". `sample` counts the frames processed or lost so far. `level_dbfs` is
-    the peak level since the last health event, None for digital silence. `overflows` counts the blocks that the ring
-    or the driver could not take, `lost_frames` the frames that went with those of the ring.
+    p50: float
+    p99: float
+    p999: float
+    max: float
+
+
+class Health(_Event, frozen=True, kw_only=True, tag="health"):
+    """How a stream is doing, once a second, at its end, and when something changes that matters.
+
+    `state` is "running", "no signal", "stalled" (no frames for a second), "behind" (inference cannot keep up) or "ended".
+    `sample` counts the frames processed or lost so far. `level_dbfs` is the peak level since the last health event, None for
+    digital silence. `overflows` counts the blocks that the ring or the driver could not take, `lost_frames` the frames that
+    went with those of the ring.
+
+    `record_latency_ms`: from the entry of the sound card's callback to a block's records, beyond the time for which inference was
+    at work meanwhile. `wire_latency_ms`: from a record to its event on the wire. `callback_ms`: how long the callback took.
+    They are of the last one to two minutes; None where nothing was measured. `load`: the share of a core that inference took
+    since the last report, and `costs` what each net did of it. `worst_block`: the most that a block took since then, as a share of
+    the time that it lasts. `ring_high_water`: the most that waited in the ring, as a share of what fits. `nets_off`: nets that are
+    switched off until the machine can keep up. `drift_ppm`: how much faster than the host's clock the card's is, None while
+    that is not known; `time_error_s`: that of the times of events.
     """
 
     state: str
@@ -99,6 +121,17 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     overflows: int
     lost_frames: int
     time: datetime | None = None
+    record_latency_ms: Quantiles | None = None
+    wire_latency_ms: Quantiles | None = None
+    callback_ms: Quantiles | None = None
+    callback: str | None = None
+    load: float = 0.0
+    costs: dict[str, float] = {}
+    worst_block: float = 0.0
+    ring_high_water: float = 0.0
+    nets_off: tuple[str, ...] = ()
+    drift_ppm: float | None = None
+    time_error_s: float | None = None
 
     @property
     def topic(self) -> str:

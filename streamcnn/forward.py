@@ -104,6 +104,8 @@ def _forward(layer: L.Layer, rule: FrameRule, shape: Shape, x: Array, *more: Arr
             return y
         case L.Attention():
             return _attention(layer, x, *more)
+        case L.Resample():
+            return _resample(layer, rule, x)
         case L.Repeat():
             return np.repeat(x, layer.times, axis=0)
         case L.ZeroPadding1D():
@@ -130,6 +132,15 @@ def _padded(rule: FrameRule, span: int, x: Array) -> tuple[Array, int]:
     left = -rule.oldest
     right = max(0, (windows - 1) * rule.down + span - left - len(x))
     return np.pad(x, ((left, right), (0, 0))), windows
+
+
+def _resample(layer: L.Resample, rule: FrameRule, x: Array) -> Array:
+    """Sum up, for each output frame, the frames around its position, zeros beyond the ends."""
+    positions = np.arange(int(rule.total(len(x)))) * layer.down
+    padded = np.pad(x, ((layer.half, layer.half + 1), (0, 0)))
+    first = positions // layer.up + 1
+    windows = padded[first[:, None] + np.arange(2 * layer.half)]  # (frames, taps, channels)
+    return np.einsum("tkc,tk->tc", windows, layer.phases[positions % layer.up].astype(x.dtype))
 
 
 def _conv(layer: L.Conv1D, rule: FrameRule, x: Array) -> Array:

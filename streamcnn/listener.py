@@ -150,24 +150,15 @@ def with_threshold(settings: DetectorSettings, threshold: float) -> DetectorSett
     return msgspec.structs.replace(settings, on=threshold, off=None)
 
 
-def needed_rate(listeners: list[Listener], given: int | None) -> int:
-    """Return the sample rate that the nets of one stream need, Hz.
+def stream_rate(listeners: list[Listener], given: int | None) -> int:
+    """Return the rate of a stream for these nets, Hz: the given one, or the highest of theirs.
 
-    `given` counts for nets that do not know theirs. Raises RateError where the nets differ, from each other or from
-    `given`, and where nothing says a rate.
+    Nets of other rates get resampled frames; nets that do not know theirs take the stream's. Raises RateError where nothing
+    says a rate.
     """
-    rates = {net.graph.info.rate: net.name for net in listeners if net.graph.info.rate is not None}
-    if len(rates) > 1:
-        listing = ", ".join(f"'{name}' {rate} Hz" for rate, name in rates.items())
-        raise RateError(f"the nets of one stream have different rates: {listing}", "put them on streams of their own")
-    rate = next(iter(rates), given)
-    if rate is None:
+    rates = [net.graph.info.rate for net in listeners if net.graph.info.rate is not None]
+    if given is None and not rates:
         raise RateError(
             f"net '{listeners[0].name}' does not know its sample rate", "give --rate, or convert it again with --rate"
         )
-    if given is not None and given != rate:
-        raise RateError(
-            f"net '{rates[rate]}' needs {rate} Hz, {given} Hz is asked for",
-            f"use {rate} Hz, or a net that was trained for {given} Hz",
-        )
-    return rate
+    return max(rates) if given is None else given

@@ -1,33 +1,49 @@
 """From frames to events: the nets and detectors of one stream, driven block by block.
 
-The sound card, a file and a test drive this same object. It knows neither threads nor sockets; time is counted in
-samples, and UTC comes only from the clock that the caller feeds.
+The sound card, a file and a test drive this same object, whose work is done in machine code (`inference`). It knows neither
+threads nor sockets; time is counted in samples, and UTC comes only from the clock.
 
-Theory. A net's engine counts its own frames from `origin`, the sample at which it was last reset. Output frame i of it
-stands at origin + first + i*hop; an event lies `target_lag` samples before that. Until the engine's receptive field is
-full of real signal its scores are masked: they would answer to the zeros before the signal. After a gap the engine
-starts anew at the next multiple of the net's period, so that all its grids stay those of the session.
+Theory. A net's engine counts its own frames from where it was last started: output frame i of it stands `first` + i*hop frames
+after that, and an event lies `target_lag` frames before that. Where a net's rate is not the stream's, its frames are those of
+a resampler, of which frame m stands at sample m*down/up exactly. Until the engine's receptive field is full of real signal
+its scores are masked: they would answer to the zeros before the signal. After a gap the engine starts anew on grids that are
+still those of the session.
 
 An engine started late gives the same bits as one that has run since the session's start, once its receptive field is full.
 So frames in which nothing can be decided need not be processed: whoever knows of such frames may `leap` over them.
 """
 
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import groupby
+
 import numpy as np
 
 from streamcnn.clock import Clock
-from streamcnn.detect.hits import Hit
+from streamcnn.compiler.system import Bell, c_functions
+from streamcnn.detect.hits import Hit, hit_of, scores_of
 from streamcnn.engine import Engine
 from streamcnn.errors import ConfigError, GraphError
 from streamcnn.events import Detection, Event, Gap, utc
+from streamcnn.graph.resample import resampler
 from streamcnn.graph.store import identity
+from streamcnn.inference import kernels
+from streamcnn.inference import tables as T
+from streamcnn.inference.latency import Latency
+from streamcnn.inference.loop import SPELLS, looping
 from streamcnn.listener import Listener
+from streamcnn.ring import Ring
+
+FEWEST_RECORDS = 4096
 
 
 class Pipeline:
-    """The nets of one stream in one session; used by one thread at a time.
+    """The nets of one stream in one session; used by one thread at a time, but for `drain`, which may run beside `listen`.
 
     `clock` is None where there is no UTC (replay of plain files). `mask_edges` masks scores that the session's start
-    has a part in and drops those that its padded end adds; without it every output that Keras has is used.
+    has a part in and drops those that its padded end adds; without it every output that Keras has is used. `unknown_rate`: of
+    nets that do not know theirs, by default the stream's. All rates in Hz.
 
     Raises GraphError or ConfigError where the nets do not fit the stream.
     """
@@ -43,105 +59,252 @@ class Pipeline:
         gain: float = 1.0,
         clock: Clock | None = None,
         mask_edges: bool = True,
+        unknown_rate: int | None = None,
     ):
         self.rate = rate
-        self.sample = 0  # the next one expected
         self.detections = 0
-        self._bad_from: int | None = None  # where a run of NaN or Inf samples began that still goes on
-        self._clock = clock
+        self.clock = clock
+        self.on_pair: Callable[[int, int, int, int], None] | None = None  # told the pairs of times, about one a second
+        self._told_pair = T.NOWHERE
+        self.latency = Latency()
+        self._mask_edges = mask_edges
         self._names = {"stream": stream, "session": session}
-        self._runners = [_Runner(listener, rate, channels, gain, mask_edges) for listener in listeners]
+        self._causes = list(T.CAUSES)
+        rates = [listener.graph.info.rate or unknown_rate or rate for listener in listeners]
+        self._stages = [_Stage(rate, to, channels, mask_edges) for to in dict.fromkeys((rate, *rates))]
+        stages = {stage.rate: number for number, stage in enumerate(self._stages)}
+        self.runners = [
+            _Runner(listener, self._stages[stages[to]], channels, gain) for listener, to in zip(listeners, rates, strict=True)
+        ]
+        self._stage_tables = np.stack([stage.table for stage in self._stages])
+        self._runner_tables = np.stack([runner.table(mask_edges) for runner in self.runners])
+        self._runner_tables[:, T.STAGE] = [stages[to] for to in rates]
+        room = sum(runner.most_hits for runner in self.runners) + len(self.runners) + 2
+        self._records = np.zeros((max(FEWEST_RECORDS, 4 * room), T.RECORD_COLUMNS), np.int64)
+        self._spells = np.zeros((SPELLS, 2), np.int64)
+        self._functions = c_functions()
+        self._table = np.zeros(T.STREAM_COLUMNS, np.int64)
+        for column, value in {
+            T.BAD_FROM: T.NOWHERE,
+            T.LEVEL: T.NOWHERE,
+            T.CHANNELS: channels,
+            T.RATE: rate,
+            T.STAGES_AT: self._stage_tables.ctypes.data,
+            T.STAGES: len(self._stages),
+            T.RUNNERS_AT: self._runner_tables.ctypes.data,
+            T.RUNNERS: len(self.runners),
+            T.RECORDS_AT: self._records.ctypes.data,
+            T.RECORDS: len(self._records),
+            T.ROOM: room,
+            T.FUNCTIONS_AT: self._functions.ctypes.data,
+            T.LATENCY_AT: self.latency.address,
+            T.SPELLS_AT: self._spells.ctypes.data,
+        }.items():
+            self._table[column] = value
+        self._address = int(self._table.ctypes.data)
+        kernels.restarting()(self._address)
+
+    @property
+    def sample(self) -> int:
+        """The next sample expected: how many frames were processed or lost."""
+        return int(self._table[T.SAMPLE])
 
     def process(self, samples: np.ndarray) -> list[Event]:
         """Process float32 frames (frames, channels), C-ordered, that follow the last ones; return what was decided.
 
         A run of frames that hold NaN or Inf is a gap, reported when it ends.
         """
-        finite = np.isfinite(samples)
-        if self._bad_from is None and finite.all():
-            return self._process(samples)
-        good, events = finite.all(axis=1), []
-        cuts = np.flatnonzero(good[1:] != good[:-1]) + 1
-        for run, is_good in zip(np.split(samples, cuts), np.split(good, cuts), strict=True):
-            if len(run) == 0:
-                continue
-            if is_good[0]:
-                events += [*self._end_of_bad_run(), *self._process(run)]
-            else:
-                self._bad_from = self.sample if self._bad_from is None else self._bad_from
-                events += self._end_runs()
-                self.sample += len(run)
-        return events
+        done, events = 0, []
+        while True:
+            rest = samples[done:]
+            done += kernels.advancing.compiled()(self._address, rest.ctypes.data, len(rest))
+            events += self._drained()
+            if done == len(samples):
+                return events
 
     def skip(self, frames: int, cause: str, frames_error: int | None = 0) -> list[Event]:
         """Account for frames that never came: end open runs, reset the nets, and report the gap."""
-        events = [*self._end_of_bad_run(), *self._end_runs(), self._gap(self.sample, frames, frames_error, cause)]
-        self.sample += frames
-        self._restart()
-        return events
+        if cause not in self._causes:
+            self._causes.append(cause)
+        error = T.NOWHERE if frames_error is None else frames_error
+        kernels.skipping.compiled()(self._address, frames, error, self._causes.index(cause))
+        return self._drained()
+
+    def switch(self, net: str, *, on: bool) -> list[Event]:
+        """Switch a net off, which ends what is open with it, or on; what its scores then see of before is masked."""
+        for number, runner in enumerate(self.runners):
+            if runner.listener.name == net:
+                self._runner_tables[number, T.WANTED] = on
+                kernels.switching.compiled()(self._address, number, int(on))
+        return self._drained()
 
     def leap(self, sample: int) -> None:
         """Go on at `sample`, a multiple of every net's period, as if all frames before it had been processed.
 
-        Nothing may be `open`, and no score, or smoothed one where a detector smooths, that comes less than its net's lead (see
-        `leads`) behind `sample` may reach its threshold. Where more than that would have been needed for the same
-        decisions, `certain` becomes False.
+        For nets of the stream's own rate. Nothing may be `open`, and no score, or smoothed one where a detector smooths, that
+        comes less than its net's lead (see `leads`) behind `sample` may reach its threshold. Where more than that would have
+        been needed for the same decisions, `certain` becomes False.
         """
-        self.sample = sample
-        for runner in self._runners:
-            runner.leap(sample)
+        kernels.leaping()(self._address, sample)
 
     @property
     def open(self) -> bool:
         """Whether an event, or a run of NaN or Inf samples, has begun that has not ended."""
-        return self._bad_from is not None or any(runner.detector.open for runner in self._runners)
+        return self._table[T.BAD_FROM] != T.NOWHERE or any(runner.detector.open for runner in self.runners)
 
     @property
     def certain(self) -> bool:
         """Whether everything since the last leap was decided as without it."""
-        return all(runner.detector.certain for runner in self._runners)
+        return all(runner.detector.certain for runner in self.runners)
 
     @property
     def leads(self) -> list[int]:
         """For each net, how many frames before a score must be processed to decide there as if all had been."""
-        return [runner.lead for runner in self._runners]
+        return [runner.lead for runner in self.runners]
 
     def finish(self) -> list[Event]:
         """End the session: flush nets and detectors; return what was still open."""
-        if self._bad_from is not None:
-            return self._end_of_bad_run()
-        return [self._event(runner, hit) for runner in self._runners for hit in (*runner.flush(), *runner.end())]
+        events = []
+        if not self._mask_edges and self._table[T.BAD_FROM] == T.NOWHERE:
+            tails = {id(stage): stage.flush() for stage in self._stages}
+            for number, runner in enumerate(self.runners):
+                started, given = self._runner_tables[number, [T.STARTED, T.GIVEN]]
+                for hit in runner.flush(tails[id(runner.stage)], int(given)):
+                    events.append(self._detection(runner, hit, int(started), self.sample))
+        kernels.ending_runs()(self._address)
+        return events + self._drained()
 
-    def _process(self, samples: np.ndarray) -> list[Event]:
-        events = [self._event(runner, hit) for runner in self._runners for hit in runner.process(self.sample, samples)]
-        self.sample += len(samples)
-        if len(self._runners) > 1:
-            events.sort(key=lambda event: event.decided_sample)  # in the order in which single frames would give them
-        return events
+    # Beside a sound card
 
-    def _end_runs(self) -> list[Event]:
-        return [self._event(runner, hit) for runner in self._runners for hit in runner.end()]
+    @staticmethod
+    def prepare() -> None:
+        """Compile what `listen` runs, which takes a while the first time on a machine."""
+        for code in (kernels.advancing, kernels.skipping, kernels.switching, looping):
+            code()
 
-    def _end_of_bad_run(self) -> list[Event]:
-        """Report the run of bad frames that ends here, if there is one, and start the nets anew behind it."""
-        if self._bad_from is None:
-            return []
-        start, self._bad_from = self._bad_from, None
-        self._restart()
-        return [self._gap(start, self.sample - start, 0, "the samples were NaN or Inf")]
+    def listen(self, ring: Ring, news: Bell, recording: Ring | None = None) -> None:
+        """Take frames from a ring until it is closed and empty, without the GIL. `news` is rung when there is something to drain.
 
-    def _restart(self) -> None:
-        for runner in self._runners:
-            runner.restart(self.sample)
+        `recording`: a ring that gets all blocks with what is missing between them.
+        """
+        code = kernels.advancing(), kernels.skipping(), kernels.switching()
+        self._table[[T.ADVANCING, T.SKIPPING, T.SWITCHING]] = code
+        self._table[[T.RING_AT, T.LISTENING, T.NEWS]] = ring.address, ring.bell.listening, news.ringing
+        self._table[T.RECORDING] = recording.producer.ctypes.data if recording is not None else 0
+        looping()(self._address)
 
-    def _gap(self, start: int, frames: int, frames_error: int | None, cause: str) -> Gap:
-        return Gap(**self._names, start_sample=start, frames=frames, frames_error=frames_error, cause=cause)
+    def drain(self) -> list[tuple[Event, int]]:
+        """Return the events decided since the last time, each with when that was (ns, monotonic)."""
+        drained, ahead = [], time.time_ns() - time.monotonic_ns()
+        for event, made in self._read():
+            if isinstance(event, Detection):
+                event = event.with_detected_at(utc((made + ahead) / 1e9))
+            drained.append((event, made))
+        return drained
 
-    def _event(self, runner: "_Runner", hit: Hit) -> Detection:
+    def follow_clock(self) -> None:
+        """Tell `listen` what is known of the card's clock by now."""
+        self.clock.refresh()
+        known = self.clock.estimate
+        if known is None:
+            return
+        self._table[[T.KNOWN_SAMPLE, T.KNOWN_ARRIVAL, T.KNOWN_PERIOD, T.KNOWN_SPREAD, T.KNOWN]] = (
+            known.sample, known.arrival_ns, known.period_ns * 1000, known.spread_ns, 1
+        )  # fmt: skip
+
+    @property
+    def busy_ns(self) -> int:
+        """How long `listen` was at work in all."""
+        return int(self._table[T.BUSY])
+
+    @property
+    def costs_ns(self) -> list[int]:
+        """How long each net was at work in all."""
+        return self._runner_tables[:, T.COST].tolist()
+
+    def want(self, on: list[bool]) -> None:
+        """Say which nets shall be on; `listen` switches them before the next block."""
+        self._runner_tables[:, T.WANTED] = on
+
+    @property
+    def on(self) -> list[bool]:
+        """Which nets are on."""
+        return self._runner_tables[:, T.ON].astype(bool).tolist()
+
+    def take_level(self) -> float | None:
+        """Return the highest magnitude of a sample since this was last asked; None where no block has come since."""
+        bits, self._table[T.LEVEL] = int(self._table[T.LEVEL]), T.NOWHERE
+        return None if bits == T.NOWHERE else float(np.int32(bits).view(np.float32))
+
+    def take_worst(self) -> float:
+        """Return the most that a block has taken since this was last asked, as a share of the time that it lasts."""
+        worst, self._table[T.WORST] = int(self._table[T.WORST]), 0
+        return worst / T.PARTS
+
+    @property
+    def memory(self) -> list[np.ndarray]:
+        """All memory that is touched while frames are processed."""
+        parts = [self._table, self._stage_tables, self._runner_tables, self._records, self._spells, self.latency.counts]
+        for part in (*self._stages, *self.runners):
+            parts += part.memory
+        return parts
+
+    # From records to events
+
+    def _drained(self) -> list[Event]:
+        return [event for event, _ in self._read()]
+
+    def _read(self) -> Iterator[tuple[Event, int]]:
+        """Yield the records that wait, as events, and give their room back."""
+        written = int(self._table[T.WRITTEN])
+        numbers = np.arange(self._table[T.READ], written) % len(self._records)
+        rows = self._records[numbers]
+        self._table[T.READ] = written
+        scores = scores_of(rows[:, T.HIT_AT :])
+        for (kind, seen, _), numbered in groupby(enumerate(rows.tolist()), lambda pair: self._group(pair[1])):
+            if kind == T.HIT:
+                hits = []
+                for number, row in numbered:
+                    hit = hit_of(row[T.HIT_AT :], scores[number])
+                    runner = self.runners[row[T.NET]]
+                    hits.append((self._detection(runner, hit, row[T.ENGINE_STARTED], seen), row[T.MADE_AT]))
+                # As single frames would give them. (What ends by force is in the order of the nets.)
+                yield from hits if hits[0][0].truncated else sorted(hits, key=lambda pair: pair[0].decided_sample)
+                continue
+            for _, row in numbered:
+                if kind == T.GAP:
+                    yield self._gap(row), row[T.MADE_AT]
+                elif kind == T.PAIR and self.clock is not None:
+                    self._observe(row)
+
+    @staticmethod
+    def _group(row: list[int]) -> tuple[int, int, int]:
+        """What records have in common that were decided in one piece."""
+        return row[T.KIND], row[T.SEEN], row[T.HIT_AT + 6] if row[T.KIND] == T.HIT else 0
+
+    def _observe(self, row: list[int]) -> None:
+        self.clock.observe(row[T.OF_SAMPLE], row[T.OF_ARRIVAL], row[T.OF_AGE], row[T.OF_UTC])
+        if self.on_pair is not None and (self._told_pair < 0 or row[T.OF_SAMPLE] - self._told_pair >= self.rate):
+            self._told_pair = row[T.OF_SAMPLE]
+            self.on_pair(*row[T.OF_SAMPLE : T.OF_UTC + 1])
+
+    def _gap(self, row: list[int]) -> Gap:
+        start, frames, error, cause = row[T.GAP_START : T.GAP_CAUSE + 1]
+        if error and self.clock is not None:
+            self.clock.restart()
+        return Gap(
+            **self._names,
+            start_sample=start,
+            frames=frames,
+            frames_error=None if error == T.NOWHERE else error,
+            cause=self._causes[cause],
+        )
+
+    def _detection(self, runner: "_Runner", hit: Hit, started: int, seen: int) -> Detection:
         self.detections += hit.phase == "confirmed"
-        listener, sample, onset = runner.listener, runner.position(hit.peak), runner.position(hit.onset)
-        label = listener.labels[hit.output]
-        time = self._clock.utc(sample) if self._clock is not None else None
+        listener, onset = runner.listener, runner.sample(hit.onset, started)
+        label, exact = listener.labels[hit.output], runner.position(hit.peak, started)
+        time = self.clock.utc(float(exact)) if self.clock is not None else None
         return Detection(
             **self._names,
             id=f"{self._names['stream']}/{self._names['session']}/{listener.name}/{label}/{onset}",
@@ -150,23 +313,64 @@ class Pipeline:
             kind=listener.kind,
             label=label,
             net=runner.net,
-            sample=sample,
+            sample=nearest(exact),
             start_sample=onset,
-            end_sample=None if hit.end is None else runner.position(hit.end),
-            decided_sample=runner.decided(hit.decided),
+            end_sample=None if hit.end is None else runner.sample(hit.end, started),
+            decided_sample=runner.decided(hit.decided, started, seen),
             score=hit.score,
             threshold=listener.thresholds[label],
             truncated=hit.truncated,
             time=utc(time[0]) if time else None,
             time_error_s=time[1] if time else None,
-            time_s=sample / self.rate if time is None else None,
+            time_s=nearest(exact) / self.rate if time is None else None,
         )
 
 
-class _Runner:
-    """One net at work: its engine, its detector, and the sample at which the engine started."""
+def nearest(position: Fraction | int) -> int:
+    """Return the whole number nearest to a position, the later one of two."""
+    return (position + Fraction(1, 2)).__floor__()
 
-    def __init__(self, listener: Listener, rate: int, channels: int, gain: float, mask_edges: bool):
+
+class _Stage:
+    """The stream's frames at a rate: as they are, or through a resampler."""
+
+    def __init__(self, stream_rate: int, rate: int, channels: int, mask_edges: bool):
+        self.rate = rate
+        self.ratio = Fraction(rate, stream_rate)  # its frames for each of the stream's
+        self.graph = None if rate == stream_rate else resampler(stream_rate, rate, channels)
+        self.table = np.zeros(T.STAGE_COLUMNS, np.int64)
+        self.table[[T.UP, T.DOWN, T.PERIOD]] = self.ratio.numerator, self.ratio.denominator, self.ratio.denominator
+        self.most_frames = kernels.PIECE
+        if self.graph is not None:
+            self.engine = Engine(self.graph)
+            self.most_frames = self.engine.max_output_frames(kernels.PIECE)
+            self._frames = np.zeros((self.most_frames, channels), np.float32)
+            self.table[T.PADDED] = self.graph.padded_frames if mask_edges else 0
+            self.table[T.FRAMES_AT] = self._frames.ctypes.data
+            self.table[[T.CODE, T.PROGRAM]], self.table[T.RESET] = self.engine.machine_code, self.engine.resetting_code
+
+    def position(self, frame: int) -> Fraction | int:
+        """Return the sample at which a frame stands."""
+        return frame if self.graph is None else frame / self.ratio
+
+    def known_with(self, frame: int) -> int:
+        """Return the sample with which a frame becomes known."""
+        return frame if self.graph is None else self.graph.known_after(frame)
+
+    def flush(self) -> np.ndarray | None:
+        """End the signal; return its last frames."""
+        return None if self.graph is None else self.engine.flush()
+
+    @property
+    def memory(self) -> list[np.ndarray]:
+        """All memory that it touches."""
+        return [] if self.graph is None else [self._frames, *self.engine.memory]
+
+
+class _Runner:
+    """One net with its engine and its detector, on the frames of a stage."""
+
+    def __init__(self, listener: Listener, stage: _Stage, channels: int, gain: float):
         graph = listener.graph
         if graph.input_channels != channels:
             raise GraphError(
@@ -179,64 +383,55 @@ class _Runner:
                 f"net '{listener.name}': gain {gain:g} times input scale {graph.info.input_scale:g} is {scale:g}",
                 "choose a gain that float32 samples survive",
             )
-        self.listener = listener
+        self.listener, self.stage, self._graph = listener, stage, graph
         self.net = identity(graph)
-        self.detector = listener.detector(rate)
+        self.detector = listener.detector(stage.rate)
         self._engine = Engine(graph, scale=scale)
-        self._lag = graph.info.target_lag
-        self._mask_edges = mask_edges
-        warming = -(-(graph.info.warmup_frames - graph.first) // graph.hop)
-        self._reach = max(0, warming, graph.padded_frames)  # output frames that see what lies before
-        self._scores = np.empty((0, graph.output_channels), np.float32)
-        self.restart(0)
+        most = self._engine.max_output_frames(stage.most_frames)
+        self.most_hits = self.detector.most_hits(most)
+        self._scores = np.zeros((most, graph.output_channels), np.float32)
+        self._hits = np.zeros((self.most_hits, T.RECORD_COLUMNS - T.HIT_AT), np.int64)
+        self._reach = max(0, graph.padded_frames, -(-(graph.info.warmup_frames - graph.first) // graph.hop))
 
-    def restart(self, sample: int) -> None:
-        """Start the engine anew at the first multiple of its period from `sample` on."""
-        period = self._engine.graph.period
-        self._start(-(-sample // period) * period, self._reach if self._mask_edges else 0)
-
-    def leap(self, sample: int) -> None:
-        """Start the engine at `sample` in the middle of a signal in which nothing has happened."""
-        self._start(sample, self._reach, known=False)
+    def table(self, mask_edges: bool) -> np.ndarray:
+        """Return its row of the table."""
+        row = np.zeros(T.RUNNER_COLUMNS, np.int64)
+        row[[T.CODE, T.PROGRAM]], row[T.RESET] = self._engine.machine_code, self._engine.resetting_code
+        row[[T.SCAN, T.END_RUNS, T.FORGET]] = self.detector.machine_code
+        row[T.DETECTOR] = self.detector.table.ctypes.data
+        row[T.SCORES_AT], row[T.HITS_AT] = self._scores.ctypes.data, self._hits.ctypes.data
+        row[T.REACH], row[T.MASKS] = self._reach, self._reach if mask_edges else 0
+        row[T.REPEATS] = self._graph.period
+        row[T.SCORE_VALUES], row[T.FRAME_VALUES] = self._graph.output_channels, self._graph.input_channels
+        row[T.ON] = row[T.WANTED] = 1
+        return row
 
     @property
     def lead(self) -> int:
         """How many input frames its engine and its detector need before they decide as if they had seen all."""
         return (self._reach + self.detector.memory) * self._engine.hop
 
-    def _start(self, origin: int, masked: int, *, known: bool = True) -> None:
-        self._engine.reset()
-        self._origin, self._masked = origin, masked
-        self.detector.reset(masked, known=known)
+    def flush(self, tail: np.ndarray | None, given: int) -> list[Hit]:
+        """End the engine's signal with its stage's last frames; `given`: how many scores there were before."""
+        parts = [] if tail is None else [self._engine.process(tail)]
+        scores = np.concatenate([*parts, self._engine.flush()])
+        masked = min(len(scores), max(0, int(self.detector.table[0]) - given))
+        return self.detector.process(scores[masked:], len(scores) - masked)
 
-    def process(self, sample: int, samples: np.ndarray) -> list[Hit]:
-        """Push frames, of which the first is `sample`, through engine and detector."""
-        samples = samples[max(0, self._origin - sample) :]
-        room = self._engine.max_output_frames(len(samples))
-        if len(self._scores) < room:
-            self._scores = np.empty((room, self._scores.shape[1]), np.float32)
-        before = self._engine.output_frames
-        return self._detect(self._scores, before, self._engine.process_into(samples, self._scores))
+    def position(self, frame: int, started: int) -> Fraction | int:
+        """Return the sample at which an event seen in an output frame happened; `started`: where the engine did."""
+        first = started + self._engine.first - self._graph.info.target_lag
+        return self.stage.position(first + frame * self._engine.hop)
 
-    def flush(self) -> list[Hit]:
-        """End the engine's signal."""
-        if self._mask_edges:
-            return []
-        before, tail = self._engine.output_frames, self._engine.flush()
-        return self._detect(tail, before, len(tail))
+    def sample(self, frame: int, started: int) -> int:
+        """Return the same as a whole number."""
+        return nearest(self.position(frame, started))
 
-    def end(self) -> list[Hit]:
-        """Decide the runs that are still open."""
-        return self.detector.flush()
+    def decided(self, frame: int, started: int, seen: int) -> int:
+        """Return the sample with which an output frame became known: at the latest the last one seen."""
+        return min(self.stage.known_with(started + self._graph.known_after(frame)), seen - 1)
 
-    def position(self, frame: int) -> int:
-        """Return the sample at which an event seen in an output frame happened."""
-        return self._origin + self._engine.first + frame * self._engine.hop - self._lag
-
-    def decided(self, frame: int) -> int:
-        """Return the input sample with which an output frame became known: at the latest the last one."""
-        return self._origin + min(self._engine.graph.known_after(frame), self._engine.frames - 1)
-
-    def _detect(self, scores: np.ndarray, before: int, frames: int) -> list[Hit]:
-        masked = min(frames, max(0, self._masked - before))
-        return self.detector.process(scores[masked:], frames - masked)
+    @property
+    def memory(self) -> list[np.ndarray]:
+        """All memory that it touches."""
+        return [self._scores, self._hits, self.detector.table, *self._engine.memory]

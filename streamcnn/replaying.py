@@ -6,6 +6,7 @@ have hung on what was leapt over (see `Detector.certain`), the file is replayed 
 
 import itertools
 import shlex
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import numpy as np
 from streamcnn import config as configuration
 from streamcnn.batch.device import device
 from streamcnn.batch.screen import Screen, Screened, smoothed
+from streamcnn.clock import Clock
 from streamcnn.errors import AudioFileError, ConfigError, RateError
 from streamcnn.events import Event
-from streamcnn.listener import load_listeners, needed_rate
+from streamcnn.listener import load_listeners, stream_rate
 from streamcnn.optional import keras_module
 from streamcnn.pipeline import Pipeline
+from streamcnn.sinks.recording import Entry, Lost, Pair, Switched, control_track
 from streamcnn.sources.wav import AudioFile
 
 DEFAULT_BLOCK = 16384
@@ -37,10 +40,12 @@ def replay(
     """Yield the events of one sound file.
 
     `config`: a configuration, or the path of one, with a single stream. `block` (frames) changes nothing but the speed.
-    `rate`: the rate of nets that do not know theirs. Positions count from the file's start, and `time` is None.
-    `session`: the session's name, the file's by default.
+    `rate`: the rate of nets that do not know theirs; nets of another rate than the file's get resampled frames. Positions
+    count from the file's start, and `time` is None. `session`: the session's name, the file's by default. A recording
+    (`run --record`) gives the events that its session gave, with their times.
 
-    Raises ConfigError, NetFileError, AudioFileError, and RateError where the file's rate is not the net's.
+    Raises ConfigError, NetFileError, AudioFileError, RateError where a net's rate is not known or cannot be made, and
+    InputError for a damaged control track.
     """
     return _Stream(config, rate, mask_edges=mask_edges).whole(Path(path), session, block)
 
@@ -53,7 +58,7 @@ class BatchReplay:
 
     `frames` counts the frames replayed so far, `recomputed` those of them that the engine computed.
 
-    Raises what `replay` raises, MissingPartError without Keras or a backend, and UnsupportedLayerError for a net that
+    Raises what `replay` raises, RateError for a file whose rate is not the nets', MissingPartError without Keras or a backend, and UnsupportedLayerError for a net that
     cannot be computed in chunks.
     """
 
@@ -79,11 +84,21 @@ class BatchReplay:
     def replay(self, path: str | Path, session: str | None = None) -> Iterator[Event]:
         """Yield the events of one sound file: those of the function `replay`."""
         path, told = Path(path), 0
+        if control_track(path) is not None:
+            self._say(f"{path}: a recording with a control track is not screened; replaying all of it")
+            yield from self._stream.whole(path, session, DEFAULT_BLOCK)
+            return
         frames, recomputed = self.frames, self.recomputed
         try:
             with self._stream.opened(path) as file:
+                if file.rate != self._stream.own_rate:
+                    raise RateError(
+                        f"{path}: is sampled at {file.rate} Hz, the net needs {self._stream.own_rate} Hz",
+                        f"replay it without --batch, or resample it: sox {shlex.quote(str(path))} -r {self._stream.own_rate} x.wav",
+                    )
                 spans = self._spans(file)
-                for events in self._decided(file, self._stream.pipeline(path, session), spans, self.frames - frames):
+                pipeline = self._stream.pipeline(path, session, file.rate)
+                for events in self._decided(file, pipeline, spans, self.frames - frames):
                     told += len(events)
                     yield from events
             return
@@ -134,7 +149,7 @@ class _UncertainError(Exception):
 
 
 class _Stream:
-    """The one stream of a configuration for files, its nets loaded and its rate known."""
+    """The one stream of a configuration for files, its nets loaded."""
 
     def __init__(self, config: configuration.Config | str | Path, rate: int | None, *, mask_edges: bool):
         if not isinstance(config, configuration.Config):
@@ -147,47 +162,82 @@ class _Stream:
             )
         (self._settings,) = config.streams
         self._nets = load_listeners(self._settings)
-        self._rate = needed_rate(self._nets, rate or self._settings.source.rate)
+        self._rate = rate or self._settings.source.rate  # of nets that do not know theirs
         self.mask_edges = mask_edges
+        stream_rate(self._nets, self._rate)
+
+    @property
+    def own_rate(self) -> int:
+        """The rate of its nets; raises RateError where they have several."""
+        rates = {net.graph.info.rate or self._rate for net in self._nets}
+        if len(rates) > 1:
+            raise RateError(f"the nets have different rates: {sorted(rates)} Hz", "replay without --batch")
+        return rates.pop()
 
     def opened(self, path: Path) -> AudioFile:
-        """Open a file; raises RateError where it has another rate."""
-        file = AudioFile(path, self._settings.source.channels)
-        if file.rate != self._rate:
-            file.close()
-            raise RateError(
-                f"{path}: is sampled at {file.rate} Hz, the net needs {self._rate} Hz",
-                f"resample it first: sox {shlex.quote(str(path))} -r {self._rate} resampled.wav",
-            )
-        return file
+        """Open a file."""
+        return AudioFile(path, self._settings.source.channels)
 
-    def pipeline(self, path: Path, session: str | None = None) -> Pipeline:
-        """Make a pipeline for a file."""
+    def pipeline(self, path: Path, session: str | None, rate: int) -> Pipeline:
+        """Make a pipeline for a file of a rate in Hz."""
+        return self._pipeline(self._settings.name, session or path.name, rate, None)
+
+    def _pipeline(self, name: str, session: str, rate: int, clock: Clock | None) -> Pipeline:
         source = self._settings.source
         return Pipeline(
-            self._settings.name,
-            (session or path.name).encode(errors="backslashreplace").decode(),  # names of files may be any bytes
-            self._rate,
+            name,
+            session,
+            rate,
             len(source.channels),
             self._nets,
             gain=source.gain,
+            clock=clock,
             mask_edges=self.mask_edges,
+            unknown_rate=self._rate,
         )
 
     def whole(self, path: Path, session: str | None, block: int) -> Iterator[Event]:
-        """Yield the events of a file, every frame of it processed."""
+        """Yield the events of a file, every frame of it processed; of a recording, as it went."""
+        track = control_track(path)
+        if track is not None:
+            yield from self._recorded(path, track, block)
+            return
         with self.opened(path) as file:
-            pipeline = self.pipeline(path, session)
+            pipeline = self.pipeline(path, session, file.rate)
             for samples in file.blocks(block):
                 yield from pipeline.process(samples)
             yield from pipeline.finish()
 
+    def _recorded(self, path: Path, track: list[Entry], block: int) -> Iterator[Event]:
+        """Yield the events of a recording: what its control track says happens just before the frame at which it did."""
+        recorded, pairs = track[0], deque(entry for entry in track if isinstance(entry, Pair))
+        channels = tuple(range(1, recorded.channels + 1))
+        with AudioFile(path, channels) as file:
+            clock = Clock(recorded.rate)
+            pipeline, at = self._pipeline(recorded.stream, recorded.session, file.rate, clock), 0
+            for entry in (*(entry for entry in track if isinstance(entry, Lost | Switched)), None):
+                end = file.frames if entry is None else min(file.frames, entry.at)
+                while at < end:
+                    samples = file.read(at, min(block, end - at))
+                    while pairs and pairs[0].sample < pipeline.sample + len(samples):
+                        pair = pairs.popleft()
+                        clock.observe(pair.sample, pair.arrival_ns, pair.age_ns, pair.utc_ahead_ns)
+                        clock.refresh()
+                    yield from pipeline.process(samples)
+                    at += len(samples)
+                match entry:
+                    case Lost():
+                        yield from pipeline.skip(entry.frames, entry.cause, entry.frames_error)
+                    case Switched():
+                        yield from pipeline.switch(entry.net, on=entry.on)
+            yield from pipeline.finish()
+
     def screened(self) -> list[Screened]:
         """Return the nets as a screen sees them."""
-        gain, leads = self._settings.source.gain, self.pipeline(Path()).leads
+        gain, leads = self._settings.source.gain, self.pipeline(Path(), None, self.own_rate).leads
         screened = []
         for net, lead in zip(self._nets, leads, strict=True):
-            detector, scale = net.detector(self._rate), gain * net.graph.info.input_scale
+            detector, scale = net.detector(self.own_rate), gain * net.graph.info.input_scale
             graph = smoothed(net.graph, detector.kept, detector.memory)
             screened.append(Screened(graph, scale, detector.thresholds, lead))
         return screened

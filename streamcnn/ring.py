@@ -1,114 +1,249 @@
-"""The ring between a source and the inference thread: one producer, one consumer, no lock on the way.
+"""The ring between a source and the inference thread: one producer, one consumer, no lock and no GIL on the way.
 
-Frames lie in one preallocated float32 array, and beside it a smaller ring of block records tells which samples each
-block holds. A block that does not fit is dropped whole and counted, and because sample numbers go on, the consumer sees
-exactly which samples are missing. Each side writes only its own counter; an int store is atomic under the GIL.
+Rules. All of it lies in one piece of shared memory (a memfd, so that a child process can serve a device): a header of
+numbers, each written by one side only; a table of block records; and the frames. A block that does not fit is dropped
+whole and counted, and because sample numbers go on, the consumer sees exactly which samples are missing. Whoever finds
+nothing to do says so (WAITING) and looks once more before it sleeps, so that nobody is woken in vain or sleeps on.
+
+The producer is a sound card's callback in machine code, or Python; both are the same function, `push`. Times are ns of the
+host's monotonic clock.
 """
 
-import threading
+import contextlib
+import mmap
+import os
+import tempfile
+import time
+import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from streamcnn.compiler.build import entry_point
+from streamcnn.compiler.kernel import address_of, floats, integers, kernel
+from streamcnn.compiler.system import Bell, c_functions, look, publish, wake
+
 MAX_BLOCKS = 4096
+POLL_S = 0.002
+UNKNOWN = -1  # a time, or a number of frames, that nobody knows
+NOTHING_LOST = -1
+
+# The header, in int64, so that what one side writes does not share a cache line with what the other writes: the producer's
+# (blocks and frames written so far, the next sample's number, overflows, frames lost in them, the driver's report that has
+# no block yet, the most frames that ever waited, the end) ...
+WRITTEN, FRAMES_IN, NEXT_SAMPLE, OVERFLOWS, LOST_FRAMES, PENDING, HIGH_WATER, CLOSED = range(8)
+# ... the consumer's (blocks and frames read; whether it sleeps) ...
+READ, FRAMES_OUT, WAITING = range(8, 11)
+# ... and what never changes: how many frames fit, and where records and frames begin (bytes from the header).
+CAPACITY, CHANNELS, RECORDS_AT, FRAMES_AT = range(16, 20)
+HEADER_COLUMNS = 24
+
+# A block: its first sample, how many frames, when it arrived and how long before that its first sample was converted
+# (UNKNOWN without a clock), flags; and of a recording's blocks how many frames were lost before it, with what error
+# (UNKNOWN: with any), and why.
+SAMPLE, FRAMES, ARRIVED, AGE, FLAGS, LOST, LOST_ERROR, CAUSE = range(8)
+BLOCK_COLUMNS = 8
+DRIVER_OVERFLOW = 1  # flags: the driver lost frames before this block
+MARK = 2  # no block: LOST is a net's number, LOST_ERROR whether it is on from SAMPLE on
+
+# What the producer needs beside the ring, in its own process: addresses of the ring and of the C functions, the descriptor
+# that wakes the consumer, and a place for two numbers.
+RING_AT, FUNCTIONS_AT, RINGING, PLACE = range(4)
+PRODUCER_COLUMNS = 6
+
+
+@kernel
+def push(producer, source, step, columns, frames, arrived, age, flags, lost, lost_error, cause):
+    """Append a block; tells whether it fitted.
+
+    `source` is the address of its first frame, each of `step` values, of which those numbered at the address `columns` (as many
+    as the ring has channels) are taken; 0: all of them. What follows is for the block's record.
+    """
+    ring = integers(producer[RING_AT])
+    at = producer[RING_AT]
+    flags |= ring[PENDING]
+    if flags & DRIVER_OVERFLOW and not ring[PENDING] & DRIVER_OVERFLOW:
+        ring[OVERFLOWS] += 1
+    sample, first = ring[NEXT_SAMPLE], ring[FRAMES_IN]
+    waiting = first - look(at + 8 * FRAMES_OUT)
+    ring[NEXT_SAMPLE] = sample + frames
+    if waiting + frames > ring[CAPACITY] or ring[WRITTEN] - look(at + 8 * READ) >= MAX_BLOCKS:
+        ring[PENDING] = flags
+        ring[OVERFLOWS] += 1
+        ring[LOST_FRAMES] += frames
+        return False
+    place = first % ring[CAPACITY]
+    copy_in(ring, at, place, source, step, columns, frames)
+    block = integers(at + ring[RECORDS_AT] + ring[WRITTEN] % MAX_BLOCKS * 8 * BLOCK_COLUMNS)
+    block[SAMPLE], block[FRAMES], block[ARRIVED], block[AGE], block[FLAGS] = sample, frames, arrived, age, flags
+    block[LOST], block[LOST_ERROR], block[CAUSE] = lost, lost_error, cause
+    ring[PENDING] = 0
+    ring[FRAMES_IN] = first + frames
+    ring[HIGH_WATER] = max(ring[HIGH_WATER], waiting + frames)
+    publish(at + 8 * WRITTEN, ring[WRITTEN] + 1)
+    if look(at + 8 * WAITING):
+        wake(producer[FUNCTIONS_AT], producer[RINGING], address_of(producer) + 8 * PLACE)
+    return True
+
+
+@kernel
+def copy_in(ring, at, place, source, step, columns, frames):
+    """Copy the wanted channels of frames to a place in the ring, and from there on at its beginning."""
+    channels, wanted = ring[CHANNELS], integers(columns)
+    for part in range(2):
+        count = min(frames, ring[CAPACITY] - place)
+        to = at + ring[FRAMES_AT] + place * channels * 4
+        x, y = floats(source), floats(to)
+        if columns == 0:
+            for k in range(count * channels):
+                y[k] = x[k]
+        else:
+            for t in range(count):
+                for c in range(channels):
+                    y[t * channels + c] = x[t * step + wanted[c]]
+        source += count * step * 4
+        frames -= count
+        place = 0
+
+
+def _push(producer, source, step, columns, frames, arrived, age, flags):
+    """Call `push` from Python."""
+    return push(integers(producer), source, step, columns, frames, arrived, age, flags, 0, 0, NOTHING_LOST)
+
+
+_pushing = entry_point("boolean(int64, int64, int64, int64, int64, int64, int64, int64)")(_push)
 
 
 class Block(NamedTuple):
     """Frames as they arrived: `samples` (frames, channels) float32 whose first has the number `sample`.
 
-    `utc_s`: when that sample was converted, seconds since 1970, None where the source has no clock. `driver_overflow`:
-    the driver said that it lost frames before this block.
+    `arrived_ns` and `age_ns`: when the block came, and how long before that its first sample was converted; UNKNOWN where the
+    source has no clock. `flags`: DRIVER_OVERFLOW, where the driver said that it lost frames before this block, or MARK. In a
+    recording's ring, `lost` frames are missing before it, give or take `lost_error`, for a `cause`, or None are.
     """
 
     sample: int
     samples: np.ndarray
-    utc_s: float | None
-    driver_overflow: bool
+    arrived_ns: int
+    age_ns: int
+    flags: int
+    lost: int
+    lost_error: int
+    cause: int | None
 
 
 class Ring:
-    """A ring of `capacity` frames. `write` and `close` belong to the producer, `blocks` to the consumer."""
+    """A ring of `capacity` frames. `write` and `close` belong to the producer, `blocks` and `rest` to the consumer.
+
+    `address` is that of the header, `producer` the table that `push` takes, `bell` wakes the consumer.
+    """
 
     def __init__(self, channels: int, capacity: int):
-        self._frames = np.zeros((capacity, channels), np.float32)
-        self._records: list[tuple[int, int, float | None, bool] | None] = [None] * MAX_BLOCKS
-        self._written = self._read = 0  # blocks
-        self._in = self._out = 0  # frames
-        self._next_sample = 0
-        self._closed = False
-        self._arrived, self._room = threading.Event(), threading.Event()
-        self.overflows = 0
-        self.lost_frames = 0
-        self._driver_overflow = False
-
-    @property
-    def next_sample(self) -> int:
-        """The number of the next sample to be written: how many were written or lost."""
-        return self._next_sample
+        records = 8 * HEADER_COLUMNS
+        frames = records + 8 * BLOCK_COLUMNS * MAX_BLOCKS
+        self._memory = _shared_memory(frames + 4 * channels * capacity)
+        self._header = np.frombuffer(self._memory, np.int64, HEADER_COLUMNS)
+        self._blocks = np.frombuffer(self._memory, np.int64, BLOCK_COLUMNS * MAX_BLOCKS, records)
+        self._blocks = self._blocks.reshape(MAX_BLOCKS, BLOCK_COLUMNS)
+        self._frames = np.frombuffer(self._memory, np.float32, channels * capacity, frames).reshape(-1, channels)
+        self._header[[CAPACITY, CHANNELS, RECORDS_AT, FRAMES_AT]] = capacity, channels, records, frames
+        self.bell = Bell()
+        weakref.finalize(self, self.bell.close)
+        self.address = int(self._header.ctypes.data)
+        self._functions = c_functions()
+        self.producer = np.zeros(PRODUCER_COLUMNS, np.int64)
+        self.producer[:PLACE] = self.address, self._functions.ctypes.data, self.bell.ringing
+        self._push = _pushing()
 
     @property
     def capacity(self) -> int:
         """How many frames fit."""
         return len(self._frames)
 
-    def write(self, samples: np.ndarray, utc_s: float | None = None, *, driver_overflow: bool = False) -> bool:
+    @property
+    def memory(self) -> np.ndarray:
+        """All of it, as bytes."""
+        return np.frombuffer(self._memory, np.uint8)
+
+    @property
+    def next_sample(self) -> int:
+        """The number of the next sample to be written: how many were written or lost."""
+        return int(self._header[NEXT_SAMPLE])
+
+    @property
+    def waiting_frames(self) -> int:
+        """How many frames have been written that nobody has read."""
+        return int(self._header[FRAMES_IN] - self._header[FRAMES_OUT])
+
+    @property
+    def overflows(self) -> int:
+        """How many blocks the ring could not take, and how often the driver said that it lost frames."""
+        return int(self._header[OVERFLOWS])
+
+    @property
+    def lost_frames(self) -> int:
+        """How many frames went with the blocks that the ring could not take."""
+        return int(self._header[LOST_FRAMES])
+
+    def take_high_water(self) -> int:
+        """Return the most frames that waited at a time since this was last asked."""
+        high, self._header[HIGH_WATER] = int(self._header[HIGH_WATER]), 0
+        return high
+
+    def write(
+        self,
+        samples: np.ndarray,
+        arrived_ns: int | None = None,
+        age_ns: int = 0,
+        *,
+        driver_overflow: bool = False,
+    ) -> bool:
         """Append a block (frames, channels); drops and counts it, and returns False, where it does not fit."""
-        frames = len(samples)
-        self._driver_overflow |= driver_overflow
-        self.overflows += driver_overflow
-        if not self._fits(frames):
-            self.overflows += 1
-            self.lost_frames += frames
-            self._next_sample += frames
-            return False
-        start = self._in % self.capacity
-        head = min(frames, self.capacity - start)
-        self._frames[start : start + head] = samples[:head]
-        self._frames[: frames - head] = samples[head:]
-        self._records[self._written % MAX_BLOCKS] = (self._next_sample, frames, utc_s, self._driver_overflow)
-        self._driver_overflow = False
-        self._in += frames
-        self._next_sample += frames
-        self._written += 1
-        self._arrived.set()
-        return True
+        samples = np.ascontiguousarray(samples, np.float32)
+        arrived_ns = UNKNOWN if arrived_ns is None else arrived_ns
+        flags = DRIVER_OVERFLOW if driver_overflow else 0
+        source, step = samples.ctypes.data, samples.shape[1]
+        return self._push(self.producer.ctypes.data, source, step, 0, len(samples), arrived_ns, age_ns, flags)
 
     def wait_for_room(self, frames: int, timeout_s: float) -> bool:
         """Wait until a block of `frames` fits: for producers that can wait (files and pipes, not sound cards)."""
-        self._room.clear()
-        if self._fits(frames):
-            return True
-        self._room.wait(timeout_s)
-        return self._fits(frames)
+        deadline = time.monotonic() + timeout_s
+        while not self._fits(frames):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     def _fits(self, frames: int) -> bool:
-        return frames <= self.capacity - (self._in - self._out) and self._written - self._read < MAX_BLOCKS
+        blocks = self._header[WRITTEN] - self._header[READ]
+        return frames <= self.capacity - self.waiting_frames and bool(blocks < MAX_BLOCKS)
 
     def close(self) -> None:
         """Say that no more blocks will come."""
-        self._closed = True
-        self._arrived.set()
+        self._header[CLOSED] = 1
+        self.bell.ring()
 
-    def blocks(self, timeout_s: float) -> Iterator[Block | None]:
-        """Yield blocks as they arrive, None whenever nothing came for `timeout_s`, and end after `close`.
-
-        A block's samples are valid until the next one is asked for.
-        """
-        while True:
-            if self._read == self._written:
-                if self._closed and self._read == self._written:
-                    return
-                self._arrived.clear()
-                if self._read == self._written and not self._closed and not self._arrived.wait(timeout_s):
-                    yield None
-                continue
-            sample, frames, utc_s, driver_overflow = self._records[self._read % MAX_BLOCKS]
-            start = self._out % self.capacity
+    def rest(self) -> Iterator[Block]:
+        """Yield the blocks that wait, for a consumer in Python; a block's samples are valid until the next is asked for."""
+        while self._header[READ] < self._header[WRITTEN]:
+            sample, frames, arrived, age, flags, lost, error, cause = self._blocks[self._header[READ] % MAX_BLOCKS].tolist()
+            start = int(self._header[FRAMES_OUT]) % self.capacity
             samples = self._frames[start : start + frames]
             if len(samples) < frames:
                 samples = np.concatenate([samples, self._frames[: frames - len(samples)]])
-            yield Block(sample, samples, utc_s, driver_overflow)
-            self._out += frames
-            self._read += 1
-            self._room.set()
+            yield Block(sample, samples, arrived, age, flags, lost, error, None if cause == NOTHING_LOST else cause)
+            self._header[FRAMES_OUT] += frames
+            self._header[READ] += 1
+
+
+def _shared_memory(size: int) -> mmap.mmap:
+    """Return zeroed memory that child processes can share."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("streamcnn-ring", os.MFD_CLOEXEC)
+    else:
+        descriptor, path = tempfile.mkstemp()
+        os.unlink(path)
+    with contextlib.closing(os.fdopen(descriptor, "r+b")) as file:
+        file.truncate(size)
+        return mmap.mmap(file.fileno(), size)

@@ -1,69 +1,102 @@
 """The daemon: sources, pipelines and the publisher, composed and run until somebody says stop.
 
-Each stream has a source that writes into a ring and an inference thread that drains it through a pipeline. Their events
-meet in one queue, and the caller's thread numbers, publishes and returns them. Whatever ends a stream (a signal, the
-end of its input, an error) its pipeline is finished and its last events are published before `run` returns.
+Each stream has a source that writes into a ring and an inference thread that drains it through a pipeline, in machine code
+and without the GIL. The caller's thread turns records into events, numbers, publishes and returns them, and watches over the
+streams: their health, their progress, their deadlines. Whatever ends a stream (a signal, the end of its input, an error) its
+pipeline is finished and its last events are published before `run` returns.
 """
 
+import itertools
 import math
-import queue
 import secrets
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-
-import msgspec
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from streamcnn import config as configuration
 from streamcnn.clock import Clock
-from streamcnn.errors import RunError, SourceLostError, StreamcnnError
-from streamcnn.events import Detection, Event, Health, utc
+from streamcnn.compiler.system import Bell
+from streamcnn.errors import DeviceError, RunError, SourceLostError, StreamcnnError
+from streamcnn.events import Event, Health, Quantiles, utc
+from streamcnn.guard import Guard
+from streamcnn.inference.latency import Latency, quantiles_s
+from streamcnn.inference.realtime import be_real_time, core_for
 from streamcnn.listener import Listener
 from streamcnn.pipeline import Pipeline
 from streamcnn.ring import Ring
+from streamcnn.sinks.recording import Recording, Session
 from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sources.live import LiveSource
 from streamcnn.wire.publisher import Publisher
 
 RING_S = 2.0
 RING_BLOCKS = 4  # at least so many, where blocks are long
-EVENTS = 100_000  # that may wait to be published before inference waits for them
 POLL_S = 0.1
 JOIN_POLL_S = 0.005
 HEALTH_EVERY_S = 1.0
+LATENCY_TURN_S = 60.0
 SILENCE_DBFS = -100.0  # below half a bit of 16-bit audio: a cable that is not there
-STALLED_S = 10.0  # a device that delivers nothing for so long is lost
+PAUSED_S, STALLED_S = 1.0, 10.0  # a device that delivers nothing for so long pauses, is lost
+SWITCH_INTERVAL_S = 0.001  # how long another Python thread may keep an event from being published
+QUANTILES = (0.5, 0.99, 0.999, 1.0)
 
 
 class StreamService:
     """One stream at work: its source, ring, pipeline and inference thread.
 
-    Events appear in `events`, the queue that the streams of a daemon share.
+    `news` is rung when there is something to `drain`. `importances`: one for each listener, None for those that are never
+    switched off. `record_to`: where to write what is heard.
+
+    Raises InputError where it cannot be recorded.
     """
 
     def __init__(
-        self, name: str, source: LiveSource, listeners: list[Listener], gain: float, events: "queue.Queue[Event]"
+        self,
+        name: str,
+        source: LiveSource,
+        listeners: list[Listener],
+        gain: float,
+        news: Bell,
+        *,
+        importances: Sequence[int | None] | None = None,
+        record_to: Path | None = None,
     ):
         self.name = name
         self.source = source
         self.session = secrets.token_hex(4)
+        self.refused: list[str] = []  # what the system did not permit
+        self.wire = Latency()  # from a record to its event on the wire
         self._error: Exception | None = None
-        self._events = events
+        self._news = news
         self._ring = Ring(source.channels, max(math.ceil(RING_S * source.rate), RING_BLOCKS * source.block))
-        self._clock = Clock(source.rate)
         self._pipeline = Pipeline(
-            name, self.session, source.rate, source.channels, listeners, gain=gain, clock=self._clock
+            name, self.session, source.rate, source.channels, listeners, gain=gain, clock=Clock(source.rate)
         )
+        self._pipeline.prepare()
+        self._guard = Guard(importances or [None] * len(listeners))
+        self._recording: Recording | None = None
+        if record_to is not None:
+            nets = {runner.listener.name: runner.net for runner in self._pipeline.runners}
+            session = Session(
+                stream=name, session=self.session, rate=source.rate, channels=source.channels, nets=nets
+            )
+            self._recording = Recording(record_to, session)
+            self._pipeline.on_pair = self._recording.note_pair
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
-        self._level: float | None = None  # of the blocks since the last report
-        self._last_level = 0.0
-        self._idle_s = 0.0
+        self._last_level: float | None = 0.0
         self._seen = (0, 0)
         self._progressed = False
+        self._arrived, self._idle_s = 0, 0.0
+        self._said = (False, self._guard.on)
+        self._spent = (time.monotonic(), 0, [0] * len(listeners))
+        self._turned_s = time.monotonic()
+        self._load, self._costs = 0.0, [0.0] * len(listeners)
 
-    def start(self) -> None:
-        """Start inference, then the source."""
+    def start(self, core: int | None = None) -> None:
+        """Start inference, then the source; in real time, where that is permitted, on a core."""
+        self._core = self.source.core = core
         self._thread.start()
         self.source.start(self._ring)
 
@@ -91,87 +124,125 @@ class StreamService:
 
         A source that nobody paces may be silent, and what nobody sends need not be processed.
         """
-        arrived, processed = self._ring.next_sample, self._pipeline.sample
-        heard = arrived > self._seen[0] or not self.source.paced
-        self._progressed |= heard and (processed > self._seen[1] or processed == arrived)
+        heard = self._ring.next_sample > self._seen[0] or not self.source.paced
+        self._progressed |= heard and (self._pipeline.sample > self._seen[1] or self._ring.waiting_frames == 0)
         return self._progressed
 
     def forget_progress(self) -> None:
         """Ask from now on for new progress."""
         self._seen, self._progressed = (self._ring.next_sample, self._pipeline.sample), False
 
+    def drain(self) -> list[tuple[Event, int]]:
+        """Return what was decided since the last time, each with when that was (ns, monotonic)."""
+        return self._pipeline.drain()
+
+    def finish(self) -> list[tuple[Event, int]]:
+        """Return the last of what was decided, once the inference thread has ended, and close the recording."""
+        events = [*self.drain(), *((event, time.monotonic_ns()) for event in self._pipeline.finish())]
+        if self._recording is not None:
+            self._recording.close(self._pipeline.sample)
+            self._note_error_of_recording()
+        return events
+
+    def watch(self) -> bool:
+        """Look after deadlines and the source; returns whether there is news for a health event at once.
+
+        To be called about every POLL_S.
+        """
+        # By such calls, not by the clock: a daemon that was itself suspended has missed nothing yet.
+        arrived, before = self._ring.next_sample, self._arrived
+        self._arrived, self._idle_s = arrived, 0.0 if arrived > before else self._idle_s + POLL_S
+        if self.source.paced and self._idle_s > STALLED_S and self._error is None:
+            self._error = SourceLostError(
+                f"{self.source.title} delivered nothing for {self._idle_s:.0f} s",
+                "check the cable and 'streamcnn devices', then start again",
+            )
+        self._note_error_of_recording()
+        self._pipeline.follow_clock()
+        waiting = self._ring.waiting_frames / self._ring.capacity
+        if self.source.paced:
+            self._pipeline.want(self._guard.decide(waiting, self._load, self._costs, time.monotonic()))
+        said, self._said = self._said, (self._guard.behind, self._guard.on)
+        return said != self._said
+
     def report_health(self, state: str | None = None) -> Health:
         """Return how the stream has been doing since the last report."""
         # A block that comes in between may be missing from one report: it is a meter. Where blocks are longer than the time
         # between reports, the last one stands.
-        level, self._level = self._level, None
-        level = self._last_level if level is None else level
-        self._last_level = level
-        dbfs = 20 * math.log10(level) if 0 < level < math.inf else None
-        silent = dbfs is None or dbfs < SILENCE_DBFS
+        level = self._pipeline.take_level()
+        level = self._last_level = self._last_level if level is None else level
+        dbfs = 20 * math.log10(level) if level else None
+        self._take_stock()
+        known, names = self._pipeline.clock.estimate, [runner.listener.name for runner in self._pipeline.runners]
+        took = self.source.took
         return Health(
             stream=self.name,
             session=self.session,
-            state=state or ("no signal" if silent else "running"),
+            state=state or self._state(silent=dbfs is None or dbfs < SILENCE_DBFS),
             sample=self._pipeline.sample,
             level_dbfs=None if dbfs is None else round(dbfs, 1),
             detections=self._pipeline.detections,
             overflows=self._ring.overflows,
             lost_frames=self._ring.lost_frames,
             time=utc(time.time()),
+            record_latency_ms=_quantiles(self._pipeline.latency),
+            wire_latency_ms=_quantiles(self.wire),
+            callback_ms=None if took is None else _quantiles(took),
+            callback=self.source.callback,
+            load=round(self._load, 4),
+            costs={name: round(cost, 4) for name, cost in zip(names, self._costs, strict=True)},
+            worst_block=self._pipeline.take_worst(),
+            ring_high_water=round(self._ring.take_high_water() / self._ring.capacity, 4),
+            nets_off=tuple(name for name, on in zip(names, self._guard.on, strict=True) if not on),
+            drift_ppm=None if known is None or known.drift is None else round(known.drift * 1e6, 2),
+            time_error_s=None if known is None else known.error_s,
         )
+
+    def _state(self, *, silent: bool) -> str:
+        if self.source.paced and self._idle_s >= PAUSED_S:
+            return "stalled"
+        if self._guard.behind:
+            return "behind"
+        return "no signal" if silent else "running"
+
+    def _take_stock(self) -> None:
+        """Reckon what share of a core everything took since the last time."""
+        now, busy, costs = time.monotonic(), self._pipeline.busy_ns, self._pipeline.costs_ns
+        began, busy_before, costs_before = self._spent
+        span = max(now - began, 1e-3) * 1e9
+        self._load = (busy - busy_before) / span
+        self._costs = [(cost - before) / span for cost, before in zip(costs, costs_before, strict=True)]
+        self._spent = now, busy, costs
+        if now - self._turned_s >= LATENCY_TURN_S:
+            self._turned_s = now
+            for latency in (self._pipeline.latency, self.wire, self.source.took):
+                if latency is not None:
+                    latency.turn()
+
+    def _note_error_of_recording(self) -> None:
+        if self._recording is not None and self._recording.error is not None and self._error is None:
+            path, reason = self._recording.path, self._recording.error.strerror
+            self._error = RunError(f"{path}: cannot be recorded to any more: {reason}", "what was written can be read")
 
     def _guarded(self) -> None:
         try:
-            self._run()
+            recorded = self._recording.ring if self._recording is not None else None
+            rings = [ring.memory for ring in (self._ring, recorded) if ring is not None]
+            self.refused = be_real_time([*self._pipeline.memory, *rings], self._core)
+            self._pipeline.listen(self._ring, self._news, recorded)
         except Exception as error:  # noqa: BLE001 (handed to the thread that can report it)
             self._error = error
             self.source.stop()
 
-    def _run(self) -> None:
-        for block in self._ring.blocks(POLL_S):
-            if block is None:
-                self._notice_stall()
-                continue
-            self._idle_s = 0.0
-            if block.utc_s is not None:
-                self._clock.observe(block.sample, block.utc_s)
-            if block.driver_overflow:
-                self._put(self._pipeline.skip(0, "the driver lost frames", None))
-            self._catch_up(block.sample)
-            level = np.max(np.abs(block.samples), initial=0, where=np.isfinite(block.samples))
-            self._level = max(self._level or 0.0, float(level))
-            self._put(self._pipeline.process(block.samples))
-        self._catch_up(self._ring.next_sample)
-        self._put(self._pipeline.finish())
 
-    def _catch_up(self, sample: int) -> None:
-        lost = sample - self._pipeline.sample
-        if lost:
-            self._put(self._pipeline.skip(lost, "inference was too slow: the ring overflowed"))
-
-    def _put(self, events: list[Event]) -> None:
-        if not events:
-            return
-        now = utc(time.time())
-        for event in events:
-            if isinstance(event, Detection):
-                event = msgspec.structs.replace(event, detected_at=now)
-            self._events.put(event)
-
-    def _notice_stall(self) -> None:
-        """A lost device often reports nothing: only the missing frames tell."""
-        self._idle_s += POLL_S  # not by the clock: a daemon that was itself suspended has missed nothing yet
-        if self._idle_s > STALLED_S and self.source.paced:
-            raise SourceLostError(
-                f"{self.source.title} delivered nothing for {self._idle_s:.0f} s",
-                "check the cable and 'streamcnn devices', then start again",
-            )
+def _quantiles(latency: Latency) -> Quantiles | None:
+    times = quantiles_s(latency.recent, QUANTILES)
+    return None if times is None else Quantiles(*(round(time * 1e3, 4) for time in times))
 
 
 def run(
     streams: list[StreamService],
-    events: "queue.Queue[Event]",
+    news: Bell,
     publisher: Publisher | None,
     stopped: Callable[[], bool],
     duration_s: float | None = None,
@@ -179,16 +250,19 @@ def run(
 ) -> Iterator[Event]:
     """Run streams until `stopped()`, until `duration_s` has passed, until all have ended, or until one has failed.
 
-    Yields every event, health included, after it has been published. Stopping, by closing the generator too, publishes
-    the last events. `manager` is told once all streams hear, and with each health event how they do; its watchdog is fed only
-    while audio and inference of every stream get on. Raises the error that ended a stream, once everything else is done.
+    Yields every event, health included, after it has been published. `news` is what the streams ring. Stopping, by closing the
+    generator too, publishes the last events. `manager` is told once all streams hear, and with each health event how they do; its
+    watchdog is fed only while audio and inference of every stream get on. Raises the error that ended a stream, once everything
+    else is done.
     """
     manager, ready = manager or ServiceManager(), False
     began = time.monotonic()
-    next_health = began + HEALTH_EVERY_S
+    next_health, next_watch = began + HEALTH_EVERY_S, began
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(min(interval, SWITCH_INTERVAL_S))
     try:
-        for stream in streams:
-            stream.start()
+        for number, stream in enumerate(streams):
+            stream.start(core_for(number))
         while (
             not stopped() and any(stream.running for stream in streams) and not any(stream.error for stream in streams)
         ):
@@ -198,29 +272,33 @@ def run(
             if not ready and all(stream.hearing for stream in streams):
                 ready = True
                 manager.ready()
-            if now >= next_health:
+            due, reports = now >= next_health, []
+            if due or now >= next_watch:
+                next_watch = now + POLL_S
+                changed = [stream.watch() for stream in streams]
+                reports = [stream.report_health() for stream, news_ in zip(streams, changed, strict=True) if news_ or due]
+            yield from [_published(report, publisher) for report in reports]
+            if due:
                 next_health += HEALTH_EVERY_S * (1 + (now - next_health) // HEALTH_EVERY_S)  # none for what was missed
-                reports = [_published(stream.report_health(), publisher) for stream in streams]
                 manager.status("; ".join(_summary(report) for report in reports))
                 if all([stream.has_progressed() for stream in streams]):  # of each what it has done since the last time
                     manager.alive()
                     for stream in streams:
                         stream.forget_progress()
-                yield from reports
-            try:
-                yield _published(events.get(timeout=POLL_S), publisher)
-            except queue.Empty:
-                continue
+            if news.wait(min(POLL_S, max(0.0, next_health - now))):
+                yield from _drained(streams, publisher)
     finally:
         manager.stopping()
         for stream in streams:
             stream.stop()
         last = []
-        while any(stream.running for stream in streams):  # what they still decide must not wait for room in the queue
-            last.extend(_drained(events))
+        while any(stream.running for stream in streams):  # what they still decide must not wait for room
+            last.extend(_drained(streams, publisher))
             time.sleep(JOIN_POLL_S)
-        last += [*_drained(events), *(stream.report_health("ended") for stream in streams)]
-        last = [_published(event, publisher) for event in last]
+        ends = itertools.chain.from_iterable(stream.finish() for stream in streams)
+        last += [_published(event, publisher) for event, _ in ends]
+        last += [_published(stream.report_health("ended"), publisher) for stream in streams]
+        sys.setswitchinterval(interval)
     yield from last
     for stream in streams:
         if stream.error is not None:
@@ -229,24 +307,31 @@ def run(
             raise RunError(f"stream '{stream.name}' failed: {stream.error!r}") from stream.error
 
 
+def _drained(streams: list[StreamService], publisher: Publisher | None) -> list[Event]:
+    """Publish what the streams have decided, and return it."""
+    events = []
+    for stream in streams:
+        for event, made_ns in stream.drain():
+            events.append(_published(event, publisher))
+            stream.wire.add(time.monotonic_ns() - made_ns)
+    return events
+
+
 def _summary(health: Health) -> str:
     level = "silent" if health.level_dbfs is None else f"{health.level_dbfs:.1f} dBFS"
     lost = f", {health.lost_frames} frames lost" if health.lost_frames else ""
-    return f"{health.stream}: {health.state}, {level}, {health.detections} detections{lost}"
+    without = f", without {', '.join(health.nets_off)}" if health.nets_off else ""
+    return f"{health.stream}: {health.state}, {level}, {health.detections} detections{lost}{without}"
 
 
 def _published(event: Event, publisher: Publisher | None) -> Event:
     return event if publisher is None else publisher.publish(event)
 
 
-def _drained(events: "queue.Queue[Event]") -> Iterator[Event]:
-    while not events.empty():
-        yield events.get()
-
-
 def configured_source(source: configuration.Source, rate: int, stdin: Callable[[], object]) -> LiveSource:
     """Make the source of a stream; PortAudio is loaded only for sound cards.
 
+    `rate`: what the nets want, Hz; a sound card that cannot have it, and of which no rate is configured, is opened at its own.
     `stdin`: gives the binary file that "-" stands for. Raises DeviceError or MissingPartError.
     """
     if source.device == "demo":
@@ -257,6 +342,12 @@ def configured_source(source: configuration.Source, rate: int, stdin: Callable[[
         from streamcnn.sources.raw import Raw
 
         return Raw(rate, source.channels, stdin())
-    from streamcnn.sources.soundcard import SoundCard
+    from streamcnn.sources.soundcard import SoundCard, find_device
 
-    return SoundCard(source.device, rate, source.channels, source.block)
+    try:
+        return SoundCard(source.device, rate, source.channels, source.block)
+    except DeviceError:
+        own = round(find_device(source.device).default_rate)
+        if source.rate is not None or own == rate:
+            raise
+        return SoundCard(source.device, own, source.channels, source.block)

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcnn.ring import MAX_BLOCKS, Ring
+from streamcnn.ring import DRIVER_OVERFLOW, MAX_BLOCKS, Ring
+from tests.conftest import wait_until
 
 
 def block(start: int, frames: int) -> np.ndarray:
@@ -18,20 +19,15 @@ def block(start: int, frames: int) -> np.ndarray:
 def test_every_frame_is_delivered_or_counted(sizes: list[int], capacity: int, reads: int):
     """Whenever one writes and reads, each sample comes out once, in order, at its number, or is counted as lost."""
     ring, sample, expected, got = Ring(1, capacity), 0, [], []
-    blocks = ring.blocks(timeout_s=0)
     for turn, size in enumerate(sizes):
         if ring.write(block(sample, size)):
             expected += range(sample, sample + size)
         sample += size
         if reads >> (turn % 60) & 1:
-            delivered = next(blocks)
-            if delivered is not None:
+            for delivered in ring.rest():
                 assert delivered.samples[:1, 0].tolist() in ([], [delivered.sample])
                 got += delivered.samples[:, 0].tolist()
-    ring.close()
-    for delivered in blocks:
-        if delivered is not None:
-            got += delivered.samples[:, 0].tolist()
+    got += [value for delivered in ring.rest() for value in delivered.samples[:, 0].tolist()]
     assert got == expected
     assert ring.lost_frames == sample - len(expected)
     assert ring.next_sample == sample
@@ -42,11 +38,9 @@ def test_a_block_that_does_not_fit_is_dropped_whole():
     ring = Ring(1, 10)
     assert ring.write(block(0, 8))
     assert not ring.write(block(8, 3))
-    blocks = ring.blocks(timeout_s=0)
-    assert next(blocks).sample == 0
-    assert next(blocks) is None  # asking for more gives the first block's room back
+    assert [read.sample for read in ring.rest()] == [0]
     assert ring.write(block(11, 3))
-    assert next(blocks).sample == 11
+    assert [read.sample for read in ring.rest()] == [11]
     assert (ring.overflows, ring.lost_frames) == (1, 3)
 
 
@@ -64,12 +58,10 @@ def test_the_drivers_overflow_is_told_with_the_next_block():
     ring = Ring(1, 4)
     ring.write(block(0, 4))
     ring.write(block(4, 4), driver_overflow=True)  # does not fit
-    blocks = ring.blocks(timeout_s=0)
-    assert not next(blocks).driver_overflow
+    assert [read.flags for read in ring.rest()] == [0]
     assert ring.overflows == 2, "the driver's and our own"
-    assert next(blocks) is None
     ring.write(block(8, 2))
-    assert next(blocks).driver_overflow
+    assert [read.flags for read in ring.rest()] == [DRIVER_OVERFLOW]
 
 
 def test_a_waiting_producer_loses_nothing():
@@ -88,6 +80,7 @@ def test_a_waiting_producer_loses_nothing():
 
     producer = threading.Thread(target=produce, daemon=True)
     producer.start()
-    got = [value for b in ring.blocks(timeout_s=1.0) if b is not None for value in b.samples[:, 0]]
+    got: list[float] = []
+    wait_until(lambda: got.extend(v for b in ring.rest() for v in b.samples[:, 0]) or len(got) >= total, "all frames")
     assert got == list(range(total))
     assert ring.overflows == 0

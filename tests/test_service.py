@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import queue
 import socket
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from streamcnn import service
+from streamcnn.compiler.system import Bell
 from streamcnn.config import Peak
 from streamcnn.errors import RunError, SourceLostError
 from streamcnn.events import Detection, Event, Gap, Health
@@ -21,6 +21,7 @@ from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sources.demo import Demo, demo_signal, ramp_spacing
 from streamcnn.sources.live import ThreadedSource
 from streamcnn.sources.raw import Raw
+from tests.conftest import wait_until
 from tests.signals import RATE, ramps
 
 LECTURE = Listener("ramp", store.load("ramp"), Peak())
@@ -46,9 +47,9 @@ class Script(ThreadedSource):
 
 def run(source: object, duration_s: float | None = 20.0, stopped: object = lambda: False) -> list[Event]:
     """Run one stream to its end and return its events."""
-    events: queue.Queue = queue.Queue()
-    stream = service.StreamService("s", source, [LECTURE], 1.0, events)
-    return list(service.run([stream], events, None, stopped, duration_s))
+    news = Bell()
+    stream = service.StreamService("s", source, [LECTURE], 1.0, news)
+    return list(service.run([stream], news, None, stopped, duration_s))
 
 
 def test_a_source_is_heard_to_its_last_frame():
@@ -95,11 +96,11 @@ def test_a_failing_source_ends_the_run_with_its_reason():
         ring.write(ramps([700], 1000)[:, None])
         raise SourceLostError("unplugged")
 
-    events: queue.Queue = queue.Queue()
-    stream = service.StreamService("s", Script(fail), [LECTURE], 1.0, events)
+    news = Bell()
+    stream = service.StreamService("s", Script(fail), [LECTURE], 1.0, news)
     seen = []
     with pytest.raises(SourceLostError, match="unplugged"):
-        seen.extend(service.run([stream], events, None, lambda: False))
+        seen.extend(service.run([stream], news, None, lambda: False))
     # `extend` keeps what was yielded before the error
     assert [event.sample for event in seen if isinstance(event, Detection)] == [700]
 
@@ -154,11 +155,10 @@ def test_the_demo_is_a_function_of_the_sample():
     written, ring = [], Ring(1, 10 * RATE)
     source = Demo(RATE, 1, 777)
     source.start(ring)
-    for block in ring.blocks(1.0):
-        written.append(block.samples.copy())
-        if sum(map(len, written)) > 1.2 * RATE:
-            break
+    wait_until(lambda: ring.waiting_frames > 1.2 * RATE, "the demo")
     source.stop()
+    for block in ring.rest():
+        written.append(block.samples.copy())
     heard = np.concatenate(written)[:, 0]
     assert np.array_equal(heard, whole[: len(heard)])
 
@@ -205,13 +205,13 @@ def test_raw_input_that_ends_inside_a_frame_is_reported():
 def test_slow_streams_fit_too(rate: int):
     """Raw input at rates far below audio is processed, whatever the pipe delivers at once."""
     listener = Listener("ramp", store.load("ramp").with_info(rate=rate), Peak())
-    events: queue.Queue = queue.Queue()
+    news = Bell()
     read, write = os.pipe()
     with open(read, "rb") as reader, open(write, "wb") as writer:
         feeder = threading.Thread(target=lambda: (writer.write(ramps([700, 29_000], 30_000).tobytes()), writer.close()))
         feeder.start()
-        stream = service.StreamService("s", Raw(rate, (1,), reader), [listener], 1.0, events)
-        found = list(service.run([stream], events, None, lambda: False, 20.0))
+        stream = service.StreamService("s", Raw(rate, (1,), reader), [listener], 1.0, news)
+        found = list(service.run([stream], news, None, lambda: False, 20.0))
         feeder.join()
     assert [event.sample for event in found if isinstance(event, Detection)] == [700, 29_000]
     assert (found[-1].sample, found[-1].lost_frames) == (30_000, 0)
@@ -222,10 +222,11 @@ def test_long_blocks_fit_into_the_ring():
     """A block longer than two seconds is no overflow, and the demo's long blocks are the demo's signal."""
     source, ring = Demo(1000, 1, 3500), Ring(1, 100_000)
     source.start(ring)
-    first = next(block for block in ring.blocks(1.0) if block is not None)
+    wait_until(lambda: ring.waiting_frames, "a block")
+    first = next(ring.rest())
     source.stop()
     assert np.array_equal(first.samples[:, 0], demo_signal(0, 3500, 1000))
-    stream = service.StreamService("s", source, [LECTURE], 1.0, queue.Queue())
+    stream = service.StreamService("s", source, [LECTURE], 1.0, Bell())
     assert stream._ring.capacity >= 4 * 3500
 
 
@@ -253,9 +254,9 @@ def test_only_progress_feeds_the_watchdog(monkeypatch: pytest.MonkeyPatch, paced
 
     source, manager = Script(act), Manager()
     source.paced = paced
-    events: queue.Queue = queue.Queue()
-    stream = service.StreamService("s", source, [LECTURE], 1.0, events)
-    list(service.run([stream], events, None, lambda: len(manager.told) > 12, 30.0, manager))
+    news = Bell()
+    stream = service.StreamService("s", source, [LECTURE], 1.0, news)
+    list(service.run([stream], news, None, lambda: len(manager.told) > 12, 30.0, manager))
     assert ("ready" in manager.told) == ready
     assert ("alive" in manager.told) == (beats or not paced)
     assert any(line.startswith("status s: no signal, silent, 0 detections") for line in manager.told)
@@ -272,14 +273,14 @@ def test_streams_that_progress_in_turn_feed_the_watchdog(monkeypatch: pytest.Mon
             if next(turn) % 10 == 0:  # the one or the other, and rarely
                 ring.write(np.full((64, 1), 0.5, np.float32))
 
-    events: queue.Queue = queue.Queue()
+    news = Bell()
     manager, streams = Manager(), []
     for name in "ab":
         source = ring_source = Script(act)
         source.paced = True
-        streams.append(service.StreamService(name, source, [LECTURE], 1.0, events))
+        streams.append(service.StreamService(name, source, [LECTURE], 1.0, news))
     states = []
-    for event in service.run(streams, events, None, lambda: manager.told.count("alive") > 3, 30.0, manager):
+    for event in service.run(streams, news, None, lambda: manager.told.count("alive") > 3, 30.0, manager):
         if isinstance(event, Health) and event.sample > 200:
             states.append(event.level_dbfs)
     assert manager.told.count("alive") > 3
@@ -290,8 +291,8 @@ def test_inference_that_hangs_does_not_feed_the_watchdog(monkeypatch: pytest.Mon
     """While audio comes in and nothing is processed, the watchdog starves."""
     monkeypatch.setattr(service, "HEALTH_EVERY_S", 0.05)
     hanging = threading.Event()
-    process = service.Pipeline.process
-    monkeypatch.setattr(service.Pipeline, "process", lambda self, x: (hanging.wait(20), process(self, x))[1])
+    listen = service.Pipeline.listen
+    monkeypatch.setattr(service.Pipeline, "listen", lambda *these: (hanging.wait(20), listen(*these))[1])
 
     def act(ring: Ring) -> None:
         while not source._stopping.wait(0.01):
@@ -299,10 +300,10 @@ def test_inference_that_hangs_does_not_feed_the_watchdog(monkeypatch: pytest.Mon
 
     source, manager = Script(act), Manager()
     source.paced = True
-    events: queue.Queue = queue.Queue()
-    stream = service.StreamService("s", source, [LECTURE], 1.0, events)
+    news = Bell()
+    stream = service.StreamService("s", source, [LECTURE], 1.0, news)
     try:
-        for _ in service.run([stream], events, None, lambda: len(manager.told) > 12, 30.0, manager):
+        for _ in service.run([stream], news, None, lambda: len(manager.told) > 12, 30.0, manager):
             if len(manager.told) > 10 and not hanging.is_set():
                 assert "alive" not in manager.told
                 assert "ready" not in manager.told

@@ -89,7 +89,7 @@ def command(
     config = configured(config_path, "file", net=net, threshold=threshold, rate=rate, channels=channels)
     announce_compilation()
     names = [path.name for path in files]
-    sessions = [path.name if names.count(path.name) == 1 else str(path) for path in files]
+    sessions = [None if names.count(path.name) == 1 else str(path) for path in files]
     drawn: list[Event] = []
     failed: AudioFileError | RateError | None = None
     options = {"rate": rate, "mask_edges": edges == "mask"}
@@ -119,7 +119,7 @@ def command(
 def _replays(
     config: Config,
     files: tuple[Path, ...],
-    sessions: list[str],
+    sessions: list[str | None],
     batch: bool,
     backend: str | None,
     block: int,

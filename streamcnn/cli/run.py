@@ -2,7 +2,6 @@
 
 import math
 import os
-import queue
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,8 +25,9 @@ from streamcnn.cli.options import (
     threshold_option,
 )
 from streamcnn.cli.screen import RunScreen
+from streamcnn.compiler.system import Bell
 from streamcnn.errors import InputError
-from streamcnn.listener import load_listeners, needed_rate
+from streamcnn.listener import load_listeners, stream_rate
 from streamcnn.wire.publisher import Publisher
 
 
@@ -51,6 +51,12 @@ from streamcnn.wire.publisher import Publisher
 @click.option(
     "--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after so many seconds."
 )
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write what is heard to a WAV file, with a control track beside it: 'replay' then finds the same events.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON.")
 def command(
     config_path: Path | None,
@@ -61,6 +67,7 @@ def command(
     channels: tuple[int, ...] | None,
     publish: str | None,
     duration: float | None,
+    record: Path | None,
     as_json: bool,
 ) -> None:
     """Listen to a source, print each detection as it is made, and publish it over ZeroMQ.
@@ -73,13 +80,17 @@ def command(
         raise InputError(f"--duration is {duration}, expected a finite number of seconds")
     if publish is not None:
         config = msgspec.structs.replace(config, publish=configuration.parse_publish(publish))
+    if record is not None and len(config.streams) > 1:
+        raise InputError(
+            f"--record writes one stream, the configuration has {len(config.streams)}", "run them one by one"
+        )
     announce_compilation()
-    events: queue.Queue = queue.Queue(service.EVENTS)
+    news = Bell()
     with _signals() as received, _publisher(config.publish) as publisher, RunScreen(as_json=as_json) as screen:
-        streams = [_stream(stream, events, screen) for stream in config.streams]
+        streams = [_stream(stream, news, screen, record) for stream in config.streams]
         screen.waits = not any(stream.source.paced for stream in streams)
         screen.note(f"publishing at {publisher.endpoint}" if publisher else "not publishing")
-        with closing(service.run(streams, events, publisher, lambda: bool(received), duration)) as happening:
+        with closing(service.run(streams, news, publisher, lambda: bool(received), duration)) as happening:
             for event in happening:
                 screen.show(event, lambda: bool(received))
     if screen.stuck:  # an orderly exit would wait for the reader of our output, which does not read
@@ -89,14 +100,29 @@ def command(
         raise click.Abort  # exit code 130
 
 
-def _stream(stream: configuration.Stream, events: queue.Queue, screen: RunScreen) -> service.StreamService:
+def _stream(
+    stream: configuration.Stream, news: Bell, screen: RunScreen, record: Path | None
+) -> service.StreamService:
     listeners = load_listeners(stream)
-    rate = needed_rate(listeners, stream.source.rate)
+    rate = stream_rate(listeners, stream.source.rate)
     source = service.configured_source(stream.source, rate, _standard_input)
-    started = service.StreamService(stream.name, source, listeners, stream.source.gain, events)
-    screen.add_stream(stream.name, rate)
+    started = service.StreamService(
+        stream.name,
+        source,
+        listeners,
+        stream.source.gain,
+        news,
+        importances=[net.importance for net in stream.nets],
+        record_to=record,
+    )
+    screen.add_stream(stream.name, source.rate)
     nets = ", ".join(net.describe() for net in listeners)
-    screen.note(f"stream '{stream.name}': {source.title} at {rate} Hz, listening for {nets}")
+    screen.note(f"stream '{stream.name}': {source.title} at {source.rate} Hz, listening for {nets}")
+    resampled = [f"{net.name} {net.graph.info.rate} Hz" for net in listeners if net.graph.info.rate not in (None, source.rate)]
+    if resampled:
+        screen.note(f"stream '{stream.name}': resampled for {', '.join(resampled)}")
+    if record is not None:
+        screen.note(f"recording to {record}")
     return started
 
 

@@ -22,7 +22,7 @@ import llvmlite.binding
 import numba
 from numba.core.errors import NumbaWarning
 
-_SOURCES = ("compiler", "detect")
+_SOURCES = ("compiler", "detect", "inference", "ring.py")
 _lock = threading.Lock()
 
 
@@ -37,14 +37,17 @@ def entry_point(signature: str) -> Callable[[Callable], Callable[[], Callable]]:
         def compiled() -> Callable:
             with _lock, warnings.catch_warnings():
                 warnings.simplefilter("ignore", NumbaWarning)
-                return _compiled(function, signature)
+                return _compiled(_jit, function, signature)
 
         return compiled
 
     return decorate
 
 
-def _compiled(function: Callable, signature: str) -> Callable:
+_jit = functools.partial(numba.njit, nogil=True, error_model="numpy")
+
+
+def _compiled(compiler: Callable, function: Callable, signature: str) -> Callable:
     """Return the compiled function, from the cache or through it, or, where the cache fails, without it."""
     folder = cache_directory()
     for _ in range(2):
@@ -52,10 +55,28 @@ def _compiled(function: Callable, signature: str) -> Callable:
             if not writable:
                 break
             with contextlib.suppress(Exception):  # whatever a file of unknown content, or a full disk, can cause
-                return numba.njit(signature, nogil=True, error_model="numpy", cache=True)(function)
+                return compiler(signature, cache=True)(function)
         # What was cut off by a power failure would fail for ever.
         shutil.rmtree(folder, ignore_errors=True)
-    return numba.njit(signature, nogil=True, error_model="numpy")(function)
+    return compiler(signature)(function)
+
+
+def c_function(signature: str) -> Callable[[Callable], Callable[[], int]]:
+    """Decorate a function to be compiled for callers in C when its address is first asked for.
+
+    The decorated name is a function without arguments that returns the address.
+    """
+
+    def decorate(function: Callable) -> Callable[[], int]:
+        @functools.cache
+        def compiled() -> object:
+            with _lock, warnings.catch_warnings():
+                warnings.simplefilter("ignore", NumbaWarning)
+                return _compiled(numba.cfunc, function, signature)
+
+        return lambda: compiled().address
+
+    return decorate
 
 
 def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
@@ -98,7 +119,8 @@ def cache_directory() -> Path:
     overrides = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
     digest.update(f"{llvmlite.binding.get_host_cpu_name()} {overrides}".encode())
     for part in _SOURCES:
-        for source in sorted((Path(__file__).parents[1] / part).rglob("*.py")):
+        path = Path(__file__).parents[1] / part
+        for source in [path] if path.suffix else sorted(path.rglob("*.py")):
             digest.update(source.read_bytes())
     return Path(base) / digest.hexdigest()[:16]
 

@@ -40,7 +40,8 @@ def address_of(context, pointer):
     return types.int64(pointer), lambda context, builder, signature, values: builder.ptrtoint(values[0], INT)
 
 
-floats, doubles, integers = _pointer(types.float32), _pointer(types.float64), _pointer(types.int64)
+floats, doubles = _pointer(types.float32), _pointer(types.float64)
+integers, words = _pointer(types.int64), _pointer(types.int32)
 
 
 def _caller(result: types.Type) -> object:

@@ -13,6 +13,7 @@ from streamcnn.compiler.vector import LANES
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import MAX_PARAMETERS, defaults, number
 from streamcnn.graph.layer import Shape, size
+from streamcnn.graph.resample import GROUP
 from streamcnn.graph.spectral import prime_factors
 
 LONG = 512  # taps from which a kernel is partitioned
@@ -144,6 +145,9 @@ def operation(
             row[T.OP], row[T.POOL], row[T.MEAN] = T.POOLING, layer.pool, layer.by == "average"
             row[T.BANDS_IN] = row[T.BANDS_OUT] = row[T.BAND_TAPS] = row[T.BAND_STRIDE] = 1
             needs = Needs(wide=size(output))
+        case L.Resample():
+            row[T.OP], row[T.TAPS], row[T.KERNEL] = T.RESAMPLE, 2 * layer.half, weights.add(layer.phases)
+            needs = Needs(scratch=GROUP)
         case L.Repeat() | L.ZeroPadding1D() | L.Cropping1D() | L.Stack() | L.Unstack() | L.Reshape():
             row[T.OP] = T.COPY
         case L.Conv2D():

@@ -8,6 +8,8 @@ of their own: a short path's line simply keeps its frames until the long path ha
 """
 
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
 
 import numpy as np
 
@@ -197,7 +199,7 @@ def _output_slack(graph: Graph) -> int:
     """Return by how much the output frames of a block can exceed its share, for a net that gives them in groups, or at once."""
     n = np.concatenate([[0], _one_period(graph)])
     ahead = graph.counts(n)[graph.output_name] * graph.hop - n
-    return -(-int(max(ahead.max() - ahead[1:].min(), ahead.max())) // graph.hop)
+    return ceil(max(ahead.max() - ahead[1:].min(), ahead.max()) / Fraction(graph.hop))
 
 
 def _one_period(graph: Graph) -> np.ndarray:

@@ -16,6 +16,7 @@ from streamcnn.compiler.kernels import (
     plane,
     pointwise,
     recurrent,
+    resample,
     spectral,
     window,
 )
@@ -49,6 +50,7 @@ OPERATIONS: dict[int, Callable[[], int]] = {
     T.LSTM: recurrent.lstm,
     T.GRU_AFTER: recurrent.gru,
     T.GRU_BEFORE: recurrent.gru,
+    T.RESAMPLE: resample.resample,
 }
 RECURRENT = (T.SIMPLE_RNN, T.LSTM, T.GRU_AFTER, T.GRU_BEFORE)
 MAKE_PRODUCTS = (T.CONV_GROUPED, T.CONV_TRANSPOSE, T.CONV_2D, *RECURRENT)  # through a call
@@ -56,6 +58,7 @@ CACHE_LINE = 64  # bytes
 
 products = machine_code(f"void({', '.join(['int64'] * 15)})")(product.py_func)
 processing = machine_code("int64(int64, int64, int64, int64, int64)")(interpreter.process)
+resetting = machine_code("void(int64)")(interpreter.reset)
 
 
 class Program:
@@ -73,6 +76,8 @@ class Program:
         self._weights[: plan.weights.size] = plan.weights
         self._wide = np.concatenate([plan.constants, np.zeros(plan.wide_size)])
         self._scale = np.array([scale], np.float32)
+        self._start = plan.lines.copy()
+        self._start[:, T.ORIGIN] += self._arena.ctypes.data
         self._lines = np.zeros_like(plan.lines)
         self._line_addresses = np.zeros_like(plan.links)
         self._nodes, self._rows = self._linked(plan.nodes), self._linked(plan.rows)
@@ -83,6 +88,7 @@ class Program:
         self._table[T.ROWS_AT], self._table[T.ARENA_AT] = self._rows.ctypes.data, self._arena.ctypes.data
         self._table[T.CLIP_FRAMES], self._table[T.CLIP_HOP] = plan.length, plan.hop
         self._table[T.CHUNK_FRAMES], self._table[T.SCALE_AT] = plan.chunk, self._scale.ctypes.data
+        self._table[T.START_AT], self._table[T.ARENA_SIZE] = self._start.ctypes.data, plan.arena_size
         self.address, self.code = int(self._table.ctypes.data), processing()
         self.reset()
 
@@ -97,17 +103,27 @@ class Program:
         return int(self._lines[-1, T.COUNT])
 
     def reset(self) -> None:
-        """Forget everything."""
-        self._arena[:] = 0
-        self._lines[:] = self._plan.lines
-        self._lines[:, T.ORIGIN] += self._arena.ctypes.data
+        """Be again as at the start."""
+        resetting.compiled()(self.address)
 
-    def count_from_zero(self) -> None:
-        """Number the next frame of every line 0; what they hold stays."""
+    @property
+    def resetting_code(self) -> int:
+        """The address of the code for `reset`."""
+        return resetting()
+
+    @property
+    def memory(self) -> list[np.ndarray]:
+        """All that is read or written while frames are processed."""
+        return [self._arena, self._scratch, self._weights, self._wide, self._lines, self._nodes, self._rows]
+
+    def start_here(self) -> None:
+        """Take what there is for the start, with the next frame of every line as number 0."""
         count = self._lines[:, T.COUNT].copy()
         self._lines[:, T.ORIGIN] += count * self._lines[:, T.FRAME_STEP]
         self._lines[:, T.LIMIT] -= count
         self._lines[:, T.COUNT] = 0
+        self._start, self._image = self._lines.copy(), self._arena.copy()
+        self._table[T.START_AT], self._table[T.IMAGE_AT] = self._start.ctypes.data, self._image.ctypes.data
 
     def _linked(self, rows: np.ndarray) -> np.ndarray:
         rows = rows.copy()

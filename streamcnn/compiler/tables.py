@@ -57,7 +57,7 @@ NOTHING = -1  # where an optional array is missing
 (CONV, CONV_PLANAR, CONV_LONG, CONV_DEPTHWISE, CONV_GROUPED, CONV_TRANSPOSE, FUNCTION_ONLY, GLU, PRELU, AFFINE, NORMALIZE,
 SELECT,
  POOLING, COPY, MERGE, CONCATENATE, CONV_2D, ATTENTION, SPECTRUM, POLAR, PREEMPHASIS, SIMPLE_RNN,
- LSTM, GRU_AFTER, GRU_BEFORE) = range(25)  # fmt: skip
+ LSTM, GRU_AFTER, GRU_BEFORE, RESAMPLE) = range(26)  # fmt: skip
 BY_LAYER, BY_RMS, BY_UNIT, BY_PEAK = range(4)
 MAGNITUDE, POWER, COMPLEX = range(3)
 ADD, SUBTRACT, MULTIPLY, AVERAGE, MAXIMUM, MINIMUM = range(6)
@@ -68,7 +68,8 @@ KIND, NODE, FROM, TO, FRAME_FIRST, FRAME_END, ADVANCE = range(7)
 STEP_COLUMNS = 7
 TAKE, FORGET, COMPUTE_FRAMES = range(3)
 
-# The program: all that the interpreter is given of an engine, as one array.
+# The program: all that the interpreter is given of an engine, as one array; START_AT and IMAGE_AT are what lines and arena hold at
+# the start (0: an arena of zeros).
 (NODES_AT, NODES_COUNT, LINES_AT, LINES_COUNT, STEPS_AT, STEPS_COUNT, ROWS_AT, CLIP_FRAMES, CLIP_HOP, CHUNK_FRAMES, SCALE_AT,
- ARENA_AT) = range(12)  # fmt: skip
-PROGRAM_COLUMNS = 12
+ ARENA_AT, ARENA_SIZE, START_AT, IMAGE_AT) = range(15)  # fmt: skip
+PROGRAM_COLUMNS = 15

@@ -1,8 +1,35 @@
-"""What a detector reports, and what all detectors have in common."""
+"""What a detector reports, and what all detectors have in common.
 
-from typing import NamedTuple, Protocol
+A detector is three functions in machine code and a table of int64 that they work on, so that the inference loop calls it
+without Python; the class around them is for everybody else. All times are numbers of output frames.
+"""
+
+from abc import ABC
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+
+from streamcnn.compiler.build import machine_code
+
+# The table: the number of the next score's frame, values of a score, how many outputs are watched, whether a decision hung on a
+# state that was not known, the watched outputs' states (a row of int64, and float32 and float64 values) ...
+FRAME, WIDTH, WATCHED, UNCERTAIN, STATES, BESTS, VALUES = range(7)
+# ... and from here on what each kind needs by itself.
+OWN = 7
+TABLE_COLUMNS = 12
+
+# A hit, as the functions write it: see `Hit`. SCORE holds a float64's bits.
+OUTPUT, ONSET, PEAK, END, DECIDED, PHASE, TRUNCATED, SCORE = range(8)
+HIT_COLUMNS = 8
+NOT_YET = -(2**62)  # an END that has not come
+PHASES = ("provisional", "confirmed", "retracted", "ended")
+PROVISIONAL, CONFIRM, RETRACT, ENDED = range(4)
+
+# scan(table, scores, frames, hits) and end(table, hits) write hits and return their number; reset(table, frame, known).
+scan = machine_code("int64(int64, int64, int64, int64)")
+end = machine_code("int64(int64, int64)")
+reset = machine_code("int64(int64, int64, int64)")
 
 
 class Hit(NamedTuple):
@@ -23,30 +50,61 @@ class Hit(NamedTuple):
     phase: str = "confirmed"
 
 
-class Detector(Protocol):
+class Detector(ABC):
     """Scores in, hits out; used by one thread at a time. Results do not depend on how the scores were split.
 
     `thresholds`: for each output, the score without which nothing ever begins there. `memory`: after so many frames in
     which nothing was open and no score reached its threshold, everything older has no part in what is decided (but for
     what `reset` says). `kept`: which share of a smoothed score stays from one frame to the next, 0 where thresholds are
-    held against scores as they come; smoothed are scores clipped to [0, 1]. `certain`: False, for ever, once a decision hung
-    on a state that was not known; see `reset`.
+    held against scores as they come; smoothed are scores clipped to [0, 1].
+
+    `machine_code`: the addresses of its functions; `table`: what they work on.
     """
 
+    functions: ClassVar[tuple[Callable[[], int], ...]]  # scan, end, reset
     thresholds: np.ndarray
     kept: float
     memory: int
-    certain: bool
+
+    def __init__(self, outputs: int, watched: int, state_columns: int):
+        self.table = np.zeros(TABLE_COLUMNS, np.int64)
+        self._states = np.zeros((watched, state_columns), np.int64)
+        self._bests = np.zeros(watched, np.float32)
+        self._hits = np.zeros((watched, HIT_COLUMNS), np.int64)
+        self.table[[WIDTH, WATCHED, STATES, BESTS]] = (
+            outputs, watched, self._states.ctypes.data, self._bests.ctypes.data
+        )  # fmt: skip
+        self._address = int(self.table.ctypes.data)
+        self._scan, self._end, self._reset = (function.compiled() for function in self.functions)
+
+    @property
+    def machine_code(self) -> tuple[int, int, int]:
+        """The addresses of the functions `scan`, `end` and `reset`."""
+        return tuple(function() for function in self.functions)
 
     @property
     def open(self) -> bool:
         """Whether something has begun that has not ended."""
+        return bool(self._states[:, 0].any())
+
+    @property
+    def certain(self) -> bool:
+        """False, for ever, once a decision hung on a state that was not known; see `reset`."""
+        return not self.table[UNCERTAIN]
+
+    def most_hits(self, frames: int) -> int:
+        """Return how many hits so many scores can give, the end of all included."""
+        return (frames + 1) * len(self._states)
 
     def process(self, scores: np.ndarray, frames: int) -> list[Hit]:
         """Take the first `frames` of `scores` (at least frames, outputs), float32, C-ordered; return the decisions."""
+        if len(self._hits) < self.most_hits(frames):
+            self._hits = np.zeros((self.most_hits(frames), HIT_COLUMNS), np.int64)
+        return self._decided(self._scan(self._address, scores.ctypes.data, frames, self._hits.ctypes.data))
 
     def flush(self) -> list[Hit]:
         """End the scores: decide what is still open, truncated, at the last frame seen."""
+        return self._decided(self._end(self._address, self._hits.ctypes.data))
 
     def reset(self, frame: int = 0, *, known: bool = True) -> None:
         """Forget everything; the next score is that of output frame `frame`.
@@ -54,8 +112,24 @@ class Detector(Protocol):
         `known` is False where scores went before that this detector has not seen, and neither there nor in the next `memory`
         frames anything begins.
         """
+        self._reset(self._address, frame, int(known))
+
+    def _decided(self, count: int) -> list[Hit]:
+        return [hit_of(row, score) for row, score in zip(self._hits[:count].tolist(), scores_of(self._hits), strict=False)]
 
 
-def shortest_decimal(score: np.float32) -> float:
+def scores_of(hits: np.ndarray) -> np.ndarray:
+    """Return the scores in rows of hits, float64."""
+    return hits.view(np.float64)[:, SCORE]
+
+
+def hit_of(row: list[int], score: float) -> Hit:
+    """Return what a row says."""
+    output, onset, peak, ended, decided, phase, truncated, *_ = row
+    ended = None if ended == NOT_YET else ended
+    return Hit(output, onset, peak, ended, decided, shortest_decimal(score), bool(truncated), PHASES[phase])
+
+
+def shortest_decimal(score: float) -> float:
     """Return the float64 with the fewest digits that is this score in float32: 0.93, not 0.9300000071525574."""
-    return float(str(score))
+    return float(str(np.float32(score)))

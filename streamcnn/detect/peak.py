@@ -14,114 +14,114 @@ The state moves by one frame at a time, so results cannot depend on how the scor
 
 import numpy as np
 
-from streamcnn.compiler.build import entry_point
-from streamcnn.detect.hits import Hit, shortest_decimal
+from streamcnn.compiler.kernel import doubles, floats, inlined, integers
+from streamcnn.detect.hits import (
+    BESTS,
+    CONFIRM,
+    DECIDED,
+    END,
+    FRAME,
+    HIT_COLUMNS,
+    ONSET,
+    OUTPUT,
+    OWN,
+    PEAK,
+    PHASE,
+    SCORE,
+    STATES,
+    TRUNCATED,
+    VALUES,
+    WATCHED,
+    WIDTH,
+    Detector,
+    end,
+    reset,
+    scan,
+)
 
 _NEVER = -(2**62)
-ACTIVE, ONSET, PEAK, LAST = range(4)  # columns of the state, one row an output
+REFRACTORY = OWN  # of the table, in output frames; VALUES holds the threshold, a float32
+ACTIVE, BEGAN, HIGHEST, LAST = range(4)  # columns of the state, one row an output
+STATE_COLUMNS = 4
 
 
-def _scan(scores, frames, first_frame, threshold, refractory, state, best, hits, hit_scores):
-    """Scan scores (frames, outputs), write rows (output, onset, peak, end, decided) to hits, return their number."""
-    count = 0
-    for t in range(frames):
-        frame = first_frame + t
-        for o in range(state.shape[0]):
-            score = scores[t, o]
+@inlined
+def _write(hits, count, output, state, ended, decided, truncated, best):
+    """Write a hit."""
+    hit = integers(hits + 8 * HIT_COLUMNS * count)
+    hit[OUTPUT], hit[ONSET], hit[PEAK], hit[END], hit[DECIDED] = output, state[BEGAN], state[HIGHEST], ended, decided
+    hit[PHASE], hit[TRUNCATED] = CONFIRM, truncated
+    doubles(hits + 8 * HIT_COLUMNS * count)[SCORE] = best
+
+
+@scan
+def _scan(table, scores, frames, hits):
+    """Find the peaks among scores."""
+    table = integers(table)
+    outputs, refractory, bests = table[WATCHED], table[REFRACTORY], floats(table[BESTS])
+    threshold, count, at = floats(table[VALUES])[0], 0, scores
+    for frame in range(table[FRAME], table[FRAME] + frames):
+        values = floats(at)
+        for o in range(outputs):
+            score, state = values[o], integers(table[STATES] + 8 * STATE_COLUMNS * o)
             above = threshold <= score < np.inf
-            if state[o, ACTIVE]:
-                if above and score > best[o]:
-                    best[o] = score
-                    state[o, PEAK] = frame
-                if not above or frame - state[o, PEAK] >= refractory:
-                    hits[count, 0] = o
-                    hits[count, 1] = state[o, ONSET]
-                    hits[count, 2] = state[o, PEAK]
-                    hits[count, 3] = frame
-                    hits[count, 4] = frame
-                    hit_scores[count] = best[o]
+            if state[ACTIVE]:
+                if above and score > bests[o]:
+                    bests[o] = score
+                    state[HIGHEST] = frame
+                if not above or frame - state[HIGHEST] >= refractory:
+                    _write(hits, count, o, state, frame, frame, 0, bests[o])
                     count += 1
-                    state[o, ACTIVE] = 0
-                    state[o, LAST] = state[o, PEAK]
-            if above and not state[o, ACTIVE] and frame - state[o, LAST] >= refractory:
-                state[o, ACTIVE] = 1
-                state[o, ONSET] = frame
-                state[o, PEAK] = frame
-                best[o] = score
+                    state[ACTIVE] = 0
+                    state[LAST] = state[HIGHEST]
+            if above and not state[ACTIVE] and frame - state[LAST] >= refractory:
+                state[ACTIVE] = 1
+                state[BEGAN] = frame
+                state[HIGHEST] = frame
+                bests[o] = score
+        at += 4 * table[WIDTH]
+    table[FRAME] += frames
     return count
 
 
-_compiled_scan = entry_point(
-    "int64(float32[:,::1], int64, int64, float32, int64, int64[:,::1], float32[::1], int64[:,::1], float32[::1])"
-)(_scan)
+@end
+def _end(table, hits):
+    """Decide the runs that are still open, truncated, at the last frame seen."""
+    table = integers(table)
+    count, frame = 0, table[FRAME]
+    for o in range(table[WATCHED]):
+        state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
+        if state[ACTIVE]:
+            _write(hits, count, o, state, frame, frame - 1, 1, floats(table[BESTS])[o])
+            count += 1
+            state[ACTIVE] = 0
+    return count
 
 
-class PeakDetector:
+@reset
+def _reset(table, frame, known):
+    """Forget everything. (Once nothing is open, only the last peak matters, and that for `memory` frames: see `known`.)"""
+    table = integers(table)
+    table[FRAME] = frame
+    for o in range(table[WATCHED]):
+        state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
+        state[ACTIVE], state[BEGAN], state[HIGHEST], state[LAST] = 0, 0, 0, _NEVER
+    return 0
+
+
+class PeakDetector(Detector):
     """The `Detector` that finds peaks.
 
     `outputs`: values a score has. `refractory`: output frames, at least 1.
     """
 
+    functions = (_scan, _end, _reset)
     kept = 0.0
-    certain = True  # once nothing is open, only the last peak matters, and that for `memory` frames
 
     def __init__(self, outputs: int, threshold: float, refractory: int):
+        super().__init__(outputs, outputs, STATE_COLUMNS)
         self.thresholds = np.full(outputs, threshold)
         self.memory = max(1, refractory)
-        self._threshold = threshold
-        self._scan = _compiled_scan()
-        self._state = np.zeros((outputs, 4), np.int64)
-        self._best = np.zeros(outputs, np.float32)
-        self._hits = np.zeros((0, 5), np.int64)
-        self._hit_scores = np.zeros(0, np.float32)
+        self._threshold = np.array([threshold], np.float32)
+        self.table[VALUES], self.table[REFRACTORY] = self._threshold.ctypes.data, self.memory
         self.reset()
-
-    @property
-    def open(self) -> bool:
-        """Whether a run goes on."""
-        return bool(self._state[:, ACTIVE].any())
-
-    def process(self, scores: np.ndarray, frames: int) -> list[Hit]:
-        """Take the first `frames` of `scores` (at least frames, outputs), float32, C-ordered; return the decisions."""
-        self._make_room(frames)
-        count = self._scan(
-            scores,
-            frames,
-            self._frame,
-            self._threshold,
-            self.memory,
-            self._state,
-            self._best,
-            self._hits,
-            self._hit_scores,
-        )
-        self._frame += frames
-        return [Hit(*self._hits[k].tolist(), shortest_decimal(self._hit_scores[k])) for k in range(count)]
-
-    def flush(self) -> list[Hit]:
-        """End the scores: decide the runs that are still open, truncated, at the last frame seen."""
-        hits = [
-            Hit(
-                o,
-                int(row[ONSET]),
-                int(row[PEAK]),
-                self._frame,
-                self._frame - 1,
-                shortest_decimal(self._best[o]),
-                truncated=True,
-            )
-            for o, row in enumerate(self._state)
-            if row[ACTIVE]
-        ]
-        self._state[:, ACTIVE] = 0
-        return hits
-
-    def reset(self, frame: int = 0, *, known: bool = True) -> None:  # noqa: ARG002 (see `certain`)
-        """Forget everything; the next score is that of output frame `frame`."""
-        self._frame = frame
-        self._state[:] = (0, 0, 0, _NEVER)
-
-    def _make_room(self, frames: int) -> None:
-        if len(self._hits) < frames * len(self._state):
-            self._hits = np.zeros((frames * len(self._state), 5), np.int64)
-            self._hit_scores = np.zeros(frames * len(self._state), np.float32)

@@ -23,76 +23,139 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamcnn.compiler.build import entry_point
-from streamcnn.detect.hits import Hit, shortest_decimal
+from streamcnn.compiler.kernel import doubles, floats, inlined, integers
+from streamcnn.detect.hits import (
+    BESTS,
+    CONFIRM,
+    DECIDED,
+    END,
+    ENDED,
+    FRAME,
+    HIT_COLUMNS,
+    NOT_YET,
+    ONSET,
+    OUTPUT,
+    OWN,
+    PEAK,
+    PHASE,
+    PROVISIONAL,
+    RETRACT,
+    SCORE,
+    STATES,
+    TRUNCATED,
+    UNCERTAIN,
+    VALUES,
+    WATCHED,
+    WIDTH,
+    Detector,
+    end,
+    reset,
+    scan,
+)
 
-# Columns of the state, one row a watched output; until the frame QUIET it is known that nothing begins.
-OUTPUT, ONSET, PEAK, PHASE, UNCERTAIN, QUIET = range(6)
-IDLE, BEGUN, CONFIRMED = range(3)  # values of PHASE
-LOW, HIGH = range(2)
-PHASES = ("provisional", "confirmed", "retracted", "ended")
-PROVISIONAL, CONFIRM, RETRACT, END = range(4)  # the same, by number
+MIN_FRAMES, MEMORY = OWN, OWN + 1  # of the table: how long a tag must last, `memory`
+# Columns of the state, one row a watched output; until the frame QUIET it is known that nothing begins ...
+RUN, BEGAN, HIGHEST, WATCHES, QUIET = range(5)
+STATE_COLUMNS = 5
+IDLE, BEGUN, CONFIRMED = range(3)  # values of RUN
+# ... and of its float64 values: the smoothed score, at the least and at the most, the thresholds, and what a new score adds.
+LOW, HIGH, ON, OFF, TAKE = range(5)
+VALUE_COLUMNS = 5
 FORGOTTEN = 1e-6  # of what a smoothed score moves by in one frame, the part of its unknown past that may be left in it
 
 
-def _scan(scores, frames, first_frame, on, off, take, min_frames, state, best, smoothed, hits, hit_scores):
-    """Scan scores (frames, outputs), write rows (output, onset, peak, frame, phase) to hits, return their number."""
-    count = 0
-    for t in range(frames):
-        frame = first_frame + t
-        for o in range(state.shape[0]):
-            raw = scores[t, state[o, OUTPUT]]
+@inlined
+def _write(hits, count, state, ended, decided, phase, truncated, best):
+    """Write a hit."""
+    hit = integers(hits + 8 * HIT_COLUMNS * count)
+    hit[OUTPUT], hit[ONSET], hit[PEAK], hit[END] = state[WATCHES], state[BEGAN], state[HIGHEST], ended
+    hit[DECIDED], hit[PHASE], hit[TRUNCATED] = decided, phase, truncated
+    doubles(hits + 8 * HIT_COLUMNS * count)[SCORE] = best
+
+
+@scan
+def _scan(table, scores, frames, hits):
+    """Find what begins, is confirmed and ends among scores."""
+    table = integers(table)
+    min_frames, bests, count, at = table[MIN_FRAMES], floats(table[BESTS]), 0, scores
+    for frame in range(table[FRAME], table[FRAME] + frames):
+        for o in range(table[WATCHED]):
+            state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
+            value = doubles(table[VALUES] + 8 * VALUE_COLUMNS * o)
+            raw, take = floats(at)[state[WATCHES]], value[TAKE]
             x = min(raw, np.float32(1)) if 0 < raw < np.inf else np.float32(0)
-            smoothed[o, LOW] = (1 - take) * smoothed[o, LOW] + take * x
-            smoothed[o, HIGH] = (1 - take) * smoothed[o, HIGH] + take * x
-            phase = -1
-            if state[o, PHASE] == IDLE:
-                if frame < state[o, QUIET] and smoothed[o, HIGH] >= on[o]:
-                    smoothed[o, HIGH] = np.nextafter(on[o], 0.0)
-                if (smoothed[o, LOW] >= on[o]) != (smoothed[o, HIGH] >= on[o]):
-                    state[o, UNCERTAIN] = 1
-                if smoothed[o, LOW] >= on[o]:
-                    state[o, ONSET] = frame
-                    state[o, PEAK] = frame
-                    best[o] = x
-                    state[o, PHASE] = CONFIRMED if min_frames <= 1 else BEGUN
+            value[LOW] = (1 - take) * value[LOW] + take * x
+            value[HIGH] = (1 - take) * value[HIGH] + take * x
+            phase, ended = -1, NOT_YET
+            if state[RUN] == IDLE:
+                if frame < state[QUIET] and value[HIGH] >= value[ON]:
+                    value[HIGH] = np.nextafter(value[ON], 0.0)
+                if (value[LOW] >= value[ON]) != (value[HIGH] >= value[ON]):
+                    table[UNCERTAIN] = 1
+                if value[LOW] >= value[ON]:
+                    state[BEGAN] = frame
+                    state[HIGHEST] = frame
+                    bests[o] = x
+                    state[RUN] = CONFIRMED if min_frames <= 1 else BEGUN
                     phase = CONFIRM if min_frames <= 1 else PROVISIONAL
             else:
-                if (smoothed[o, LOW] < off[o]) != (smoothed[o, HIGH] < off[o]):
-                    state[o, UNCERTAIN] = 1
-                if smoothed[o, LOW] < off[o]:
-                    phase = END if state[o, PHASE] == CONFIRMED else RETRACT
-                    state[o, PHASE] = IDLE
+                if (value[LOW] < value[OFF]) != (value[HIGH] < value[OFF]):
+                    table[UNCERTAIN] = 1
+                if value[LOW] < value[OFF]:
+                    phase, ended = ENDED if state[RUN] == CONFIRMED else RETRACT, frame
+                    state[RUN] = IDLE
                 else:
-                    if x > best[o]:
-                        best[o] = x
-                        state[o, PEAK] = frame
-                    if state[o, PHASE] == BEGUN and frame - state[o, ONSET] + 1 >= min_frames:
-                        state[o, PHASE] = CONFIRMED
+                    if x > bests[o]:
+                        bests[o] = x
+                        state[HIGHEST] = frame
+                    if state[RUN] == BEGUN and frame - state[BEGAN] + 1 >= min_frames:
+                        state[RUN] = CONFIRMED
                         phase = CONFIRM
             if phase >= 0:
-                hits[count, 0] = state[o, OUTPUT]
-                hits[count, 1] = state[o, ONSET]
-                hits[count, 2] = state[o, PEAK]
-                hits[count, 3] = frame
-                hits[count, 4] = phase
-                hit_scores[count] = best[o]
+                _write(hits, count, state, ended, frame, phase, 0, bests[o])
                 count += 1
+        at += 4 * table[WIDTH]
+    table[FRAME] += frames
     return count
 
 
-_compiled_scan = entry_point(
-    "int64(float32[:,::1], int64, int64, float64[::1], float64[::1], float64, int64,"
-    " int64[:,::1], float32[::1], float64[:,::1], int64[:,::1], float32[::1])"
-)(_scan)
+@end
+def _end(table, hits):
+    """End or retract the tags that are still open, truncated, at the last frame seen."""
+    table = integers(table)
+    count, frame = 0, table[FRAME]
+    for o in range(table[WATCHED]):
+        state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
+        if state[RUN] != IDLE:
+            phase = ENDED if state[RUN] == CONFIRMED else RETRACT
+            _write(hits, count, state, frame, frame - 1, phase, 1, floats(table[BESTS])[o])
+            count += 1
+            state[RUN] = IDLE
+    return count
 
 
-class TagDetector:
+@reset
+def _reset(table, frame, known):
+    """Forget everything; of an unknown past, only that nothing begins for a while."""
+    table = integers(table)
+    table[FRAME] = frame
+    for o in range(table[WATCHED]):
+        state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
+        value = doubles(table[VALUES] + 8 * VALUE_COLUMNS * o)
+        state[RUN], state[BEGAN], state[HIGHEST] = IDLE, 0, 0
+        value[LOW], value[HIGH] = 0.0, 0.0 if known else value[ON]
+        state[QUIET] = 0 if known else frame + table[MEMORY]
+    return 0
+
+
+class TagDetector(Detector):
     """The `Detector` that finds tags.
 
     `watched`: the outputs that are labels to be found; the others are ignored. `on` and `off`: one threshold for each of
     them, 0 < off <= on <= 1. `smooth`: the time constant in output frames, 0 for none. `min_frames`: how long a tag must last.
     """
+
+    functions = (_scan, _end, _reset)
 
     def __init__(
         self,
@@ -103,89 +166,15 @@ class TagDetector:
         smooth: float,
         min_frames: int,
     ):
+        super().__init__(outputs, len(watched), STATE_COLUMNS)
         self.thresholds = np.full(outputs, np.inf)
         self.thresholds[list(watched)] = on
         self.kept = math.exp(-1 / smooth) if smooth else 0.0
-        self._take = -math.expm1(-1 / smooth) if smooth else 1.0
-        self.memory = math.ceil(-math.log(FORGOTTEN * self._take) * smooth) if smooth else 1
-        self._on, self._off = np.array(on, np.float64), np.array(off, np.float64)
-        self._min_frames = max(1, min_frames)
-        self._scan = _compiled_scan()
-        self._watched = np.array(watched, np.int64)
-        self._state = np.zeros((len(watched), 6), np.int64)
-        self._best = np.zeros(len(watched), np.float32)
-        self._smoothed = np.zeros((len(watched), 2), np.float64)
-        self._certain = True
-        self._hits = np.zeros((0, 5), np.int64)
-        self._hit_scores = np.zeros(0, np.float32)
+        take = -math.expm1(-1 / smooth) if smooth else 1.0
+        self.memory = math.ceil(-math.log(FORGOTTEN * take) * smooth) if smooth else 1
+        self._states[:, WATCHES] = watched
+        self._values = np.zeros((len(watched), VALUE_COLUMNS))
+        self._values[:, ON], self._values[:, OFF], self._values[:, TAKE] = on, off, take
+        self.table[VALUES] = self._values.ctypes.data
+        self.table[MIN_FRAMES], self.table[MEMORY] = max(1, min_frames), self.memory
         self.reset()
-
-    @property
-    def open(self) -> bool:
-        """Whether a tag has begun that has not ended."""
-        return bool((self._state[:, PHASE] != IDLE).any())
-
-    @property
-    def certain(self) -> bool:
-        """Whether all decisions so far were the same for every past that there may have been."""
-        return self._certain and not self._state[:, UNCERTAIN].any()
-
-    def process(self, scores: np.ndarray, frames: int) -> list[Hit]:
-        """Take the first `frames` of `scores` (at least frames, outputs), float32, C-ordered; return the decisions."""
-        room = frames * len(self._state)  # a frame decides at most one thing about a label
-        if len(self._hits) < room:
-            self._hits, self._hit_scores = np.zeros((room, 5), np.int64), np.zeros(room, np.float32)
-        count = self._scan(
-            scores,
-            frames,
-            self._frame,
-            self._on,
-            self._off,
-            self._take,
-            self._min_frames,
-            self._state,
-            self._best,
-            self._smoothed,
-            self._hits,
-            self._hit_scores,
-        )
-        self._frame += frames
-        return [self._hit(self._hits[k].tolist(), self._hit_scores[k]) for k in range(count)]
-
-    def flush(self) -> list[Hit]:
-        """End the scores: end or retract the tags that are still open, truncated, at the last frame seen."""
-        hits = [
-            Hit(
-                output,
-                onset,
-                peak,
-                self._frame,
-                self._frame - 1,
-                shortest_decimal(best),
-                truncated=True,
-                phase=PHASES[END if phase == CONFIRMED else RETRACT],
-            )
-            for (output, onset, peak, phase, *_), best in zip(self._state.tolist(), self._best, strict=True)
-            if phase != IDLE
-        ]
-        self._state[:, PHASE] = IDLE
-        return hits
-
-    def reset(self, frame: int = 0, *, known: bool = True) -> None:
-        """Forget everything; the next score is that of output frame `frame`.
-
-        `known` is False where scores went before that this detector has not seen, and neither there nor in the next `memory`
-        frames anything begins.
-        """
-        self._frame, self._certain = frame, self.certain
-        self._state[:] = 0
-        self._state[:, OUTPUT] = self._watched
-        self._smoothed[:] = 0
-        if not known:
-            self._smoothed[:, HIGH] = self._on
-            self._state[:, QUIET] = frame + self.memory
-
-    def _hit(self, row: list[int], best: np.float32) -> Hit:
-        output, onset, peak, frame, phase = row
-        over = phase in (RETRACT, END)
-        return Hit(output, onset, peak, frame if over else None, frame, shortest_decimal(best), phase=PHASES[phase])

@@ -139,7 +139,7 @@ class Graph:
             raise GraphError(
                 f"{len(labels)} labels {labels} for {self.output_channels} outputs", "give one label an output"
             )
-        if self.output.hop.denominator != 1:
+        if self.output.hop.denominator != 1 and not self.nodes[-1].layer.any_rate:
             raise GraphError(
                 f"the output has {1 / self.output.hop} frames for each input frame, expected one for each hop of one or more",
                 "end the net before it upsamples beyond its input, or reshape the surplus frames into channels",
@@ -299,9 +299,10 @@ class Graph:
         return size(self.output_shape)
 
     @property
-    def hop(self) -> int:
-        """Input frames from one output frame to the next."""
-        return int(self.output.hop)
+    def hop(self) -> int | Fraction:
+        """Input frames from one output frame to the next: a whole number, but for a resampler's."""
+        hop = self.output.hop
+        return int(hop) if hop.denominator == 1 else hop
 
     @property
     def first(self) -> int:

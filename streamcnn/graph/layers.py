@@ -7,6 +7,7 @@ from streamcnn.graph.linear import Conv1D, Conv1DTranspose, Dense
 from streamcnn.graph.plane import Conv2D, Pooling2D
 from streamcnn.graph.pointwise import GLU, Activation, Affine, Normalize, PReLU, Reshape, Select
 from streamcnn.graph.recurrent import GRU, LSTM, SimpleRNN
+from streamcnn.graph.resample import Resample
 from streamcnn.graph.spectral import Polar, Preemphasis, Spectrum
 from streamcnn.graph.window import Cropping1D, Pooling1D, Repeat, Stack, Unstack, ZeroPadding1D
 
@@ -32,6 +33,7 @@ __all__ = [
     "Pooling2D",
     "Preemphasis",
     "Repeat",
+    "Resample",
     "Reshape",
     "Select",
     "Shape",
@@ -63,6 +65,7 @@ _RECORDS = (
     Pooling2D,
     Preemphasis,
     Repeat,
+    Resample,
     Reshape,
     Select,
     SimpleRNN,

@@ -47,9 +47,10 @@ class Demo(ThreadedSource):
         return "the built-in demo"
 
     def _run(self, ring: Ring) -> None:
-        began, began_utc, sample = time.monotonic(), time.time(), 0
+        began, sample = time.monotonic(), 0
+        lasts_ns = self.block * 1_000_000_000 // self.rate
         while not self._stopping.wait(max(0.0, began + (sample + self.block) / self.rate - time.monotonic())):
             number = np.arange(sample, sample + self.block)
             samples = self._seconds[np.where(number < self.rate, number, self.rate + number % self.rate)]
-            ring.write(np.repeat(samples[:, None], self.channels, axis=1), began_utc + sample / self.rate)
+            ring.write(np.repeat(samples[:, None], self.channels, axis=1), time.monotonic_ns(), lasts_ns)
             sample += self.block

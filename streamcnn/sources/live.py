@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 
+from streamcnn.inference.latency import Latency
 from streamcnn.ring import Ring
 
 
@@ -11,16 +12,24 @@ class LiveSource(ABC):
 
     `rate` in Hz; `channels`: how many it delivers; `error`: why it ended by itself, None while all is well.
     `paced`: it delivers at its rate for ever and waits for nobody, so that silence on the line means that it was lost.
-    `block`: the most frames that it writes at a time.
+    `core`: where its real-time thread shall run, None for anywhere. `block`: the most frames that it writes at a time. `callback`: what a sound card calls, "machine code" or "Python"; None for
+    other sources.
     """
 
     paced = True
+    callback: str | None = None
+    core: int | None = None
 
     def __init__(self, rate: int, channels: int, block: int):
         self.rate = rate
         self.channels = channels
         self.block = block
         self.error: Exception | None = None
+
+    @property
+    def took(self) -> Latency | None:
+        """How long the callback took, None where there is none."""
+        return None
 
     @property
     @abstractmethod

@@ -1,15 +1,17 @@
 """Sound cards, through PortAudio. The only file that knows sounddevice.
 
-The callback copies the block into the ring and returns; everything else happens elsewhere.
+The callback copies the block into the ring and returns; everything else happens elsewhere. It is called until the stream is
+closed, so the source keeps what it works on.
 """
 
 import threading
-import time
 from typing import NamedTuple
 
 import numpy as np
 
 from streamcnn.errors import DeviceError, MissingPartError
+from streamcnn.inference.callback import Ear
+from streamcnn.inference.latency import Latency
 from streamcnn.quiet import quiet_libraries
 from streamcnn.ring import Ring
 from streamcnn.sources.live import LiveSource
@@ -73,12 +75,13 @@ def find_device(wanted: str | int) -> Device:
 class SoundCard(LiveSource):
     """One input device, opened at `rate` Hz for the given channels (from 1), in blocks of `block` frames.
 
+    Its callback is machine code (see `inference.callback`), or, where sounddevice does not take that, Python.
+
     Raises DeviceError where there is no such device or it refuses the format, MissingPartError without PortAudio.
     """
 
     def __init__(self, device: str | int, rate: int, channels: tuple[int, ...], block: int):
         super().__init__(rate, len(channels), block)
-        sounddevice = _sounddevice()
         found = find_device(device)
         if max(channels) > found.channels:
             raise DeviceError(
@@ -86,24 +89,28 @@ class SoundCard(LiveSource):
                 "change 'channels'",
             )
         self._title = f"{found.name} ({found.host_api})"
-        self._columns = [channel - 1 for channel in channels]
+        self._selected = channels
+        self._ear: Ear | None = None
         self._ring: Ring | None = None
+        self._stream: object | None = None
         self._stopping = threading.Lock()
+        self._settings = {
+            "device": found.index,
+            "samplerate": rate,
+            "channels": max(channels),
+            "blocksize": block,
+            "dtype": "float32",
+        }
+        sounddevice = _sounddevice()
         try:
             with quiet_libraries():
-                self._stream = sounddevice.InputStream(
-                    device=found.index,
-                    samplerate=rate,
-                    channels=max(channels),
-                    blocksize=block,
-                    dtype="float32",
-                    callback=self._callback,
+                sounddevice.check_input_settings(
+                    device=found.index, samplerate=rate, channels=max(channels), dtype="float32"
                 )
         except (sounddevice.PortAudioError, ValueError) as error:
             raise DeviceError(
                 f"device '{found.name}' cannot be opened at {rate} Hz with {max(channels)} channels: {_reason(error)}",
-                f"its own rate is {found.default_rate:g} Hz; use a net for that "
-                "rate, or a device that resamples (such as 'pulse')",
+                f"its own rate is {found.default_rate:g} Hz: set source.rate to that, and nets of other rates are resampled",
             ) from error
 
     @property
@@ -111,25 +118,46 @@ class SoundCard(LiveSource):
         """What a person calls this source."""
         return self._title
 
+    @property
+    def took(self) -> Latency | None:
+        """How long the callback took, None before the start."""
+        return None if self._ear is None else self._ear.took
+
     def start(self, ring: Ring) -> None:
         """Begin to write blocks into `ring`."""
-        self._ring = ring
+        self._ring, self._ear = ring, Ear(ring, self._selected, self.rate, self.core)
+        sounddevice = _sounddevice()
         try:
-            self._stream.start()
-        except _sounddevice().PortAudioError as error:
+            with quiet_libraries():
+                self._stream = self._opened(sounddevice, self._ear)
+                self._stream.start()
+        except (sounddevice.PortAudioError, ValueError) as error:
             raise DeviceError(f"device '{self._title}' cannot be started: {_reason(error)}") from error
 
     def stop(self) -> None:
         """Stop the device and close the ring."""
         with self._stopping:  # PortAudio must not be asked twice at the same time
-            self._stream.close(ignore_errors=True)
+            if self._stream is not None:
+                self._stream.close(ignore_errors=True)
         if self._ring is not None:
             self._ring.close()
 
-    def _callback(self, samples: np.ndarray, frames: int, times: object, status: object) -> None:
-        late = times.currentTime - times.inputBufferAdcTime  # hosts that do not know say 0 for one of them
-        age = late if times.inputBufferAdcTime and 0 <= late < 10 else frames / self.rate
-        self._ring.write(samples[:, self._columns], time.time() - age, driver_overflow=bool(status.input_overflow))
+    def _opened(self, sounddevice: object, ear: Ear) -> object:
+        try:
+            # For library authors, its documentation says: the one way to hand over a C function.
+            pointer = sounddevice._ffi.cast("PaStreamCallback *", ear.code)
+            userdata = sounddevice._ffi.cast("void *", ear.address)
+            opened = sounddevice._StreamBase("input", callback=pointer, userdata=userdata, **self._settings)
+        except (AttributeError, TypeError):
+            self.callback = "Python"
+            return sounddevice.InputStream(callback=self._called, **self._settings)
+        self.callback = "machine code"
+        return opened
+
+    def _called(self, samples: np.ndarray, frames: int, times: object, status: object) -> None:  # noqa: ARG002
+        self._ear.hear(
+            np.ascontiguousarray(samples), times.inputBufferAdcTime, times.currentTime, overflow=status.input_overflow
+        )
 
 
 def _sounddevice() -> object:
@@ -147,4 +175,4 @@ def _sounddevice() -> object:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].removeprefix("Error opening InputStream: ")
+    return str(error).splitlines()[0].removeprefix("Error opening InputStream: ").removeprefix("Error opening _StreamBase: ")

@@ -18,6 +18,7 @@ from streamcnn.compiler.tables import (
     ADDED,
     ADVANCE,
     ARENA_AT,
+    ARENA_SIZE,
     ARGUMENTS,
     C_OUT,
     CAPACITY,
@@ -38,6 +39,7 @@ from streamcnn.compiler.tables import (
     FUNCTION,
     GRID,
     HISTORY,
+    IMAGE_AT,
     INPUTS,
     KIND,
     LIMIT,
@@ -60,6 +62,7 @@ from streamcnn.compiler.tables import (
     SCALE_AT,
     SCRATCH,
     SHIFT,
+    START_AT,
     STEP_COLUMNS,
     STEPS_AT,
     STEPS_COUNT,
@@ -321,3 +324,16 @@ def process(program, block, frames, ending, out):
             break
         begin += now
     return written
+
+
+def reset(program):
+    """Make everything as it was at the start."""
+    program = integers(program)
+    lines, start, arena = integers(program[LINES_AT]), integers(program[START_AT]), floats(program[ARENA_AT])
+    for k in range(program[LINES_COUNT] * LINE_COLUMNS):
+        lines[k] = start[k]
+    if program[IMAGE_AT]:
+        move(program[ARENA_AT], program[IMAGE_AT], program[ARENA_SIZE])
+    else:
+        for k in range(program[ARENA_SIZE]):
+            arena[k] = ZERO

@@ -1,0 +1,1 @@
+"""From frames to records, in machine code: engines, detectors, gaps, and the loop that runs them beside a sound card."""

@@ -1,0 +1,300 @@
+"""The loop beside a sound card: from waiting for frames to writing records, in machine code, without the GIL.
+
+It takes blocks from the ring, numbers them, hands them to the recording if there is one, advances the pipeline, and keeps
+the measures: how late records come beyond the time that the queued frames took to compute, and how long blocks took.
+
+Theory of lost frames. Our own ring counts what it drops. Of frames that the driver drops nobody tells the number; but those
+that follow are late by just as much. A block alone may be late for other reasons (scheduling, bursts), so after such a
+report, or a pause of the source, the loop lets blocks come in for a moment (HOLD) and takes the least late of them: how far
+it is behind the card's clock, as known from before, is what was lost.
+"""
+
+from streamcnn.compiler.build import entry_point
+from streamcnn.compiler.denormals import flush_denormals, restore
+from streamcnn.compiler.kernel import address_of, call, integers, invoke, kernel
+from streamcnn.compiler.system import MONOTONIC, REALTIME, SECOND, look, now, publish, rest, wait, wake
+from streamcnn.inference.kernels import commit, has_room, record, runner_of
+from streamcnn.inference.latency import tally
+from streamcnn.inference.tables import (
+    ADVANCING,
+    ARRIVED,
+    BUSY,
+    CHANNELS,
+    DRIVER,
+    FUNCTIONS_AT,
+    KNOWN,
+    KNOWN_ARRIVAL,
+    KNOWN_PERIOD,
+    KNOWN_SAMPLE,
+    KNOWN_SPREAD,
+    LATENCY_AT,
+    LISTENING,
+    NEWS,
+    OF_AGE,
+    OF_ARRIVAL,
+    OF_SAMPLE,
+    OF_UTC,
+    ON,
+    PAIR,
+    PAIR_AGE,
+    PAIR_ARRIVED,
+    PAIR_LATE,
+    PAIR_SAMPLE,
+    PAIR_UNTIL,
+    PARTS,
+    PLACE,
+    RATE,
+    RECORDING,
+    RING_AT,
+    RUNNERS,
+    SAMPLE,
+    SHIFT,
+    SKIPPING,
+    SPELL,
+    SPELLS_AT,
+    STALLED,
+    SWITCHING,
+    TOO_SLOW,
+    WANTED,
+    WORST,
+    WRITTEN,
+)  # fmt: skip
+from streamcnn.ring import (
+    AGE,
+    BLOCK_COLUMNS,
+    CAPACITY,
+    CLOSED,
+    DRIVER_OVERFLOW,
+    FLAGS,
+    FRAMES,
+    FRAMES_AT,
+    FRAMES_IN,
+    FRAMES_OUT,
+    MARK,
+    MAX_BLOCKS,
+    NEXT_SAMPLE,
+    NOTHING_LOST,
+    READ,
+    RECORDS_AT,
+    UNKNOWN,
+    WAITING,
+    push,
+)
+from streamcnn.ring import ARRIVED as BLOCK_ARRIVED
+from streamcnn.ring import RING_AT as PRODUCERS_RING
+from streamcnn.ring import SAMPLE as FIRST_SAMPLE
+from streamcnn.ring import WRITTEN as BLOCKS_WRITTEN
+
+ROOM_MS = 1
+HOLD = 300_000_000  # ns
+PAUSE = 1_000_000_000  # ns without a block: the source has stalled
+PAIRS_A_SECOND = 10
+SPELLS = 256  # that are remembered
+
+
+@kernel
+def due(stream, sample):
+    """Return when a sample is due, at the earliest, by the card's clock (ns); only where that is KNOWN."""
+    return stream[KNOWN_ARRIVAL] + (sample - stream[KNOWN_SAMPLE]) * stream[KNOWN_PERIOD] // 1000
+
+
+@kernel
+def block_at(ring, number):
+    """Return the record of a block."""
+    return integers(address_of(ring) + ring[RECORDS_AT] + number % MAX_BLOCKS * 8 * BLOCK_COLUMNS)
+
+
+@kernel
+def time_of_end(block, rate):
+    """Return what a block's arrival says about its first sample: when a block that begins with it is complete (ns)."""
+    return block[BLOCK_ARRIVED] - block[FRAMES] * SECOND // rate
+
+
+@kernel
+def is_suspicious(stream, block):
+    """Whether frames may be missing before a block that nobody counted."""
+    if block[FLAGS] & DRIVER_OVERFLOW:
+        return True
+    if not stream[KNOWN] or block[BLOCK_ARRIVED] == UNKNOWN:
+        return False
+    return time_of_end(block, stream[RATE]) - due(stream, block[FIRST_SAMPLE] + stream[SHIFT]) > PAUSE
+
+
+@kernel
+def frames_missing(stream, ring):
+    """Return how many frames the least late of the waiting blocks is behind, UNKNOWN where there is no clock to say so."""
+    block = block_at(ring, ring[READ])
+    if not stream[KNOWN] or block[BLOCK_ARRIVED] == UNKNOWN:
+        return UNKNOWN
+    least = SECOND * 3600 * 24 * 365
+    for number in range(ring[READ], look(address_of(ring) + 8 * BLOCKS_WRITTEN)):
+        block = block_at(ring, number)
+        if number > ring[READ] and block[FLAGS] & DRIVER_OVERFLOW:
+            break
+        least = min(least, time_of_end(block, stream[RATE]) - due(stream, block[FIRST_SAMPLE] + stream[SHIFT]))
+    return max(0, least) * stream[RATE] // SECOND
+
+
+@kernel
+def report_pair(stream, block, sample):
+    """Of the blocks of a tenth of a second, report the times of the least late one."""
+    arrived = time_of_end(block, stream[RATE])
+    nominal = sample // stream[RATE] * SECOND + sample % stream[RATE] * SECOND // stream[RATE]
+    late = arrived - nominal
+    if sample >= stream[PAIR_UNTIL]:
+        if stream[PAIR_UNTIL] > 0:
+            place = address_of(stream) + 8 * PLACE
+            row = record(stream, 0, PAIR)
+            row[OF_SAMPLE], row[OF_ARRIVAL], row[OF_AGE] = stream[PAIR_SAMPLE], stream[PAIR_ARRIVED], stream[PAIR_AGE]
+            monotonic = now(stream[FUNCTIONS_AT], MONOTONIC, place)
+            utc = now(stream[FUNCTIONS_AT], REALTIME, place)
+            row[OF_UTC] = utc - (monotonic + now(stream[FUNCTIONS_AT], MONOTONIC, place)) // 2
+            commit(stream, 1)
+        stream[PAIR_UNTIL] = sample + max(1, stream[RATE] // PAIRS_A_SECOND)
+        stream[PAIR_LATE] = late
+    if late <= stream[PAIR_LATE]:
+        stream[PAIR_SAMPLE], stream[PAIR_ARRIVED], stream[PAIR_LATE] = sample, arrived, late
+        stream[PAIR_AGE] = block[AGE] - block[FRAMES] * SECOND // stream[RATE]
+
+
+@kernel
+def tell(stream):
+    """Wake who reads the records."""
+    wake(stream[FUNCTIONS_AT], stream[NEWS], address_of(stream) + 8 * PLACE)
+
+
+@kernel
+def wait_for_room(stream):
+    """Wait until the records of one more piece fit: whoever reads them is late, but nothing that was decided is dropped."""
+    while not has_room(stream):
+        rest(stream[FUNCTIONS_AT], ROOM_MS, address_of(stream) + 8 * PLACE)
+
+
+@kernel
+def follow_switches(stream):
+    """Switch nets on and off as wanted, and mark that in the recording."""
+    for k in range(stream[RUNNERS]):
+        runner = runner_of(stream, k)
+        is_on = runner[WANTED]
+        if is_on != runner[ON]:
+            wait_for_room(stream)
+            call(stream[SWITCHING], (address_of(stream), k, is_on))
+            tell(stream)
+            if stream[RECORDING]:
+                keep(stream, stream[SAMPLE], 0, 0, UNKNOWN, 0, MARK, k, is_on, NOTHING_LOST)
+
+
+@kernel
+def keep(stream, sample, source, frames, arrived, age, flags, lost, error, cause):
+    """Hand a block to the recording."""
+    producer = integers(stream[RECORDING])
+    integers(producer[PRODUCERS_RING])[NEXT_SAMPLE] = sample
+    push(producer, source, stream[CHANNELS], 0, frames, arrived, age, flags, lost, error, cause)
+
+
+@kernel
+def waited(stream, arrived, done):
+    """Return how much of the time from a block's arrival until `done` the loop was not at work (ns), and remember its spells."""
+    free, spells = done - arrived, integers(stream[SPELLS_AT])
+    for back in range(min(SPELLS, stream[SPELL])):
+        place = (stream[SPELL] - 1 - back) % SPELLS * 2
+        if spells[place + 1] <= arrived:
+            break
+        free -= spells[place + 1] - max(arrived, spells[place])
+    return free
+
+
+@kernel
+def take(stream, ring, block):
+    """Take a block from the ring: what is missing before it, and the block itself."""
+    stream[ARRIVED] = block[BLOCK_ARRIVED]
+    follow_switches(stream)
+    sample, frames, rate = block[FIRST_SAMPLE] + stream[SHIFT], block[FRAMES], stream[RATE]
+    lost, error, cause = sample - stream[SAMPLE], 0, TOO_SLOW
+    if is_suspicious(stream, block):
+        missing, reported = frames_missing(stream, ring), block[FLAGS] & DRIVER_OVERFLOW
+        accuracy = UNKNOWN if missing == UNKNOWN else max(1, stream[KNOWN_SPREAD] * rate // SECOND)
+        # A source that paused, and then sent all that it had, has lost nothing.
+        if reported or missing > accuracy + frames:
+            missing = max(0, missing)
+            lost, error, cause = lost + missing, accuracy, DRIVER if reported else STALLED
+            stream[SHIFT] += missing
+            sample += missing
+    if lost or error:
+        wait_for_room(stream)
+        call(stream[SKIPPING], (address_of(stream), lost, error, cause))
+        tell(stream)
+        stream[KNOWN], stream[PAIR_UNTIL] = 0 if error else stream[KNOWN], 0
+    else:
+        cause = NOTHING_LOST
+    if block[BLOCK_ARRIVED] != UNKNOWN:
+        wait_for_room(stream)
+        report_pair(stream, block, sample)
+    place, width, spells = ring[FRAMES_OUT] % ring[CAPACITY], 4 * stream[CHANNELS], integers(stream[SPELLS_AT])
+    for part in range(2):
+        count = min(frames, ring[CAPACITY] - place)
+        source = address_of(ring) + ring[FRAMES_AT] + place * width
+        if stream[RECORDING] and (count or not part):
+            keep(
+                stream, stream[SAMPLE], source, count, block[BLOCK_ARRIVED], block[AGE], block[FLAGS], lost, error, cause
+            )  # fmt: skip
+            lost, error, cause = 0, 0, NOTHING_LOST
+        began, written = now(stream[FUNCTIONS_AT], MONOTONIC, address_of(stream) + 8 * PLACE), stream[WRITTEN]
+        done = 0
+        while done < count:
+            wait_for_room(stream)
+            done += invoke(stream[ADVANCING], (address_of(stream), source + done * width, count - done))
+        ended = now(stream[FUNCTIONS_AT], MONOTONIC, address_of(stream) + 8 * PLACE)
+        spell = stream[SPELL] % SPELLS * 2
+        spells[spell], spells[spell + 1] = began, ended
+        stream[SPELL] += 1
+        stream[BUSY] += ended - began
+        if count:
+            stream[WORST] = max(stream[WORST], (ended - began) * PARTS // (count * SECOND // rate))
+        if stream[WRITTEN] > written:
+            tell(stream)
+        frames -= count
+        place = 0
+        if frames <= 0:
+            break
+    if block[BLOCK_ARRIVED] != UNKNOWN:
+        tally(stream[LATENCY_AT], waited(stream, block[BLOCK_ARRIVED], ended))
+
+
+def _loop(at):
+    """Take blocks until the ring is closed and empty."""
+    settings, stream = flush_denormals(), integers(at)
+    place, functions = at + 8 * PLACE, stream[FUNCTIONS_AT]
+    ring_at = stream[RING_AT]
+    ring = integers(ring_at)
+    while True:
+        if ring[READ] == look(ring_at + 8 * BLOCKS_WRITTEN):
+            if look(ring_at + 8 * CLOSED):
+                if ring[READ] == look(ring_at + 8 * BLOCKS_WRITTEN):
+                    break
+                continue
+            publish(ring_at + 8 * WAITING, 1)
+            if ring[READ] == look(ring_at + 8 * BLOCKS_WRITTEN) and not look(ring_at + 8 * CLOSED):
+                wait(functions, stream[LISTENING], place)
+            publish(ring_at + 8 * WAITING, 0)
+            continue
+        block = block_at(ring, ring[READ])
+        if is_suspicious(stream, block) and not look(ring_at + 8 * CLOSED):
+            held = now(functions, MONOTONIC, place) - block[BLOCK_ARRIVED]
+            crowded = 2 * (look(ring_at + 8 * FRAMES_IN) - ring[FRAMES_OUT]) > ring[CAPACITY]
+            if block[BLOCK_ARRIVED] != UNKNOWN and held < HOLD and not crowded:
+                rest(functions, (HOLD - held) // 1_000_000 + 1, place)
+                continue
+        frames = block[FRAMES]
+        take(stream, ring, block)
+        publish(ring_at + 8 * FRAMES_OUT, ring[FRAMES_OUT] + frames)
+        publish(ring_at + 8 * READ, ring[READ] + 1)
+    # What was lost at the very end has no block behind it.
+    lost = ring[NEXT_SAMPLE] + stream[SHIFT] - stream[SAMPLE]
+    if lost:
+        wait_for_room(stream)
+        call(stream[SKIPPING], (at, lost, 0, TOO_SLOW))
+    restore(settings)
+
+
+looping = entry_point("void(int64)")(_loop)

@@ -1,0 +1,246 @@
+"""Recordings of a session: its samples in a WAV file, and beside it the control track, from which `replay` makes the same events.
+
+Rules. Both files can be read after a crash of the process at any time. The samples are float32, as the nets heard them; the
+sizes in the WAV's header are brought up to date after each piece is written, so that it never promises more than there is.
+Beyond 4 GiB it becomes an RF64 in place (EBU Tech 3306): room for that chunk is kept from the start. (libsndfile would write
+the header when the file is closed; a recording may never be.)
+
+The control track is a file of JSON lines: what the session was, and each thing that is not in the samples, before the samples
+that follow it: frames that were lost, nets that were switched, and times of the card's clock. Frames that never came have no
+samples in the file; `at` counts the file's frames, `sample` the session's.
+"""
+
+import os
+import struct
+import threading
+from pathlib import Path
+
+import msgspec
+
+from streamcnn.errors import InputError
+from streamcnn.inference.tables import CAUSES, RECORDING_SLOW
+from streamcnn.ring import MARK, UNKNOWN, Block, Ring
+
+RING_S = 10.0
+POLL_S = 0.1
+SYNC_S = 1.0
+SUFFIX = ".control.jsonl"
+IEEE_FLOAT = 3
+MOST = 2**32 - 1  # bytes that a WAV's header can count
+RIFF, RF64, JUNK, DS64 = b"RIFF", b"RF64", b"JUNK", b"ds64"
+DS64_BYTES = 28
+HEADER_BYTES = 12 + 8 + DS64_BYTES + 8 + 18 + 12 + 8
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="session"):
+    """What was recorded: the first line."""
+
+    stream: str
+    session: str
+    rate: int
+    channels: int
+    nets: dict[str, str]
+    version: int = 1
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="lost"):
+    """Frames that are not in the file: `frames` before its frame `at`, from `sample` on."""
+
+    at: int
+    sample: int
+    frames: int
+    frames_error: int | None
+    cause: str
+
+
+class Switched(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="switched"):
+    """A net was switched on or off before the file's frame `at`."""
+
+    at: int
+    sample: int
+    net: str
+    on: bool
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="clock"):
+    """A pair of times, as `Clock.observe` takes it."""
+
+    sample: int
+    arrival_ns: int
+    age_ns: int
+    utc_ahead_ns: int
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="end"):
+    """The session ended; without it the process did."""
+
+    at: int
+    sample: int
+
+
+Entry = Session | Lost | Switched | Pair | End
+_decoder = msgspec.json.Decoder(Entry)
+
+
+def control_path(path: str | Path) -> Path:
+    """Return where a recording's control track lies."""
+    return Path(f"{path}{SUFFIX}")
+
+
+def control_track(path: str | Path) -> list[Entry] | None:
+    """Return the control track of a recording, None for any other file.
+
+    A last line that was cut off is left out. Raises InputError for anything else that is none.
+    """
+    try:
+        lines = control_path(path).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{control_path(path)}: cannot be read: {error.strerror}") from error
+    entries = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            entries.append(_decoder.decode(line))
+        except msgspec.DecodeError as error:
+            raise InputError(f"{control_path(path)}:{number}: not a line of a control track: {error}") from error
+    if not entries or not isinstance(entries[0], Session):
+        raise InputError(
+            f"{control_path(path)}: does not begin with a session", "remove it to replay the samples by themselves"
+        )
+    return entries
+
+
+class Recording:
+    """Writes one session, in a thread of its own, from the ring that the inference loop fills.
+
+    Raises InputError where the file cannot be made. `lost_frames`: what did not reach the file because the disk was too slow;
+    `error`: why nothing is written any more, None while all is well.
+    """
+
+    def __init__(self, path: Path, session: Session):
+        self.path = Path(path)
+        self.error: OSError | None = None
+        self.ring = Ring(session.channels, round(RING_S * session.rate))
+        self._names = list(session.nets)
+        self._frame_bytes, self._rate = 4 * session.channels, session.rate
+        self._at = self._sample = 0
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._samples = os.open(self.path, flags, 0o644)
+            self._control = os.open(control_path(self.path), flags | os.O_APPEND, 0o644)
+        except OSError as error:
+            reason = "it is there already" if isinstance(error, FileExistsError) else error.strerror
+            raise InputError(f"{self.path}: cannot be recorded to: {reason}", "give another name with --record") from error
+        self._write_header()
+        os.lseek(self._samples, HEADER_BYTES, os.SEEK_SET)
+        self._note(session)
+        self._thread = threading.Thread(target=self._guarded, name="recording", daemon=True)
+        self._closing = threading.Event()
+        self._thread.start()
+
+    @property
+    def lost_frames(self) -> int:
+        """How many frames did not reach the file because the disk was too slow."""
+        return self.ring.lost_frames
+
+    def note_pair(self, sample: int, arrival_ns: int, age_ns: int, utc_ahead_ns: int) -> None:
+        """Note a pair of times; raises nothing."""
+        pair = Pair(sample=sample, arrival_ns=arrival_ns, age_ns=age_ns, utc_ahead_ns=utc_ahead_ns)
+        if self.error is None:
+            try:
+                self._note(pair)
+            except OSError as error:
+                self.error = error
+
+    def close(self, sample: int) -> None:
+        """Write what is left and end the session at `sample`."""
+        self._closing.set()
+        self._thread.join()
+        if self.error is None:
+            try:
+                self._lose(sample - self._sample, 0, CAUSES[RECORDING_SLOW])
+                self._note(End(at=self._at, sample=sample))
+                os.fsync(self._samples)
+            except OSError as error:
+                self.error = error
+        os.close(self._samples)
+        os.close(self._control)
+
+    def _guarded(self) -> None:
+        try:
+            elapsed = 0.0
+            while not self._closing.wait(POLL_S):
+                self._write_all()
+                elapsed += POLL_S
+                if elapsed >= SYNC_S:
+                    os.fsync(self._samples)
+                    os.fsync(self._control)
+                    elapsed = 0.0
+            self._write_all()
+        except OSError as error:
+            self.error = error
+
+    def _write_all(self) -> None:
+        pieces = []
+        for block in self.ring.rest():
+            if block.flags & MARK or block.sample != self._sample or block.cause is not None:
+                self._append(pieces)
+                pieces = []
+                self._note_before(block)
+            if not block.flags & MARK:
+                pieces.append(block.samples.tobytes())
+                self._sample = block.sample + len(block.samples)
+        self._append(pieces)
+
+    def _note_before(self, block: Block) -> None:
+        if block.flags & MARK:
+            self._note(Switched(at=self._at, sample=block.sample, net=self._names[block.lost], on=bool(block.lost_error)))
+            return
+        lost = 0 if block.cause is None else block.lost
+        self._lose(block.sample - self._sample - lost, 0, CAUSES[RECORDING_SLOW])
+        if block.cause is not None:
+            self._lose(lost, block.lost_error, CAUSES[block.cause], always=True)
+
+    def _lose(self, frames: int, error: int, cause: str, *, always: bool = False) -> None:
+        if frames or always:
+            known = None if error == UNKNOWN else error
+            self._note(Lost(at=self._at, sample=self._sample, frames=frames, frames_error=known, cause=cause))
+            self._sample += frames
+
+    def _append(self, pieces: list[bytes]) -> None:
+        data = b"".join(pieces)
+        if not data:
+            return
+        _write(self._samples, data)
+        self._at += len(data) // self._frame_bytes
+        self._write_header()
+
+    def _note(self, entry: Entry) -> None:
+        _write(self._control, msgspec.json.encode(entry) + b"\n")
+
+    def _write_header(self) -> None:
+        size = self._at * self._frame_bytes
+        large = size + HEADER_BYTES > MOST
+        whole = size + HEADER_BYTES - 8
+        sizes = struct.pack("<QQQL", whole, size, self._at, 0) if large else bytes(DS64_BYTES)
+        channels = self._frame_bytes // 4
+        format_ = struct.pack("<HHLLHHH", IEEE_FLOAT, channels, self._rate, self._rate * self._frame_bytes,
+                              self._frame_bytes, 32, 0)  # fmt: skip
+        header = b"".join(
+            [
+                (RF64 if large else RIFF) + struct.pack("<L", MOST if large else whole) + b"WAVE",
+                (DS64 if large else JUNK) + struct.pack("<L", DS64_BYTES) + sizes,
+                b"fmt " + struct.pack("<L", len(format_)) + format_,
+                b"fact" + struct.pack("<LL", 4, min(self._at, MOST)),
+                b"data" + struct.pack("<L", MOST if large else size),
+            ]
+        )
+        os.pwrite(self._samples, header, 0)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all of it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
