@@ -49,9 +49,9 @@ def _refuse_infinite(name: str, value: float | None) -> None:
 class Source(Record, kw_only=True):
     """Where a stream's frames come from.
 
-    `device` is "demo", "-" (raw float32 on standard input), or a sound device's index or a part of its name. `rate` in
-    Hz defaults to the highest of the nets' rates; nets of another rate get resampled frames. `channels` are counted from 1. `block` is the sound card's block in frames. `gain`
-    multiplies the samples before any net sees them.
+    `device` is "demo", "-" (raw float32 on standard input), or a sound device's index or a part of its name. `rate` in Hz
+    defaults to the highest of the nets' rates; nets of another rate get resampled frames. `channels` are counted from 1.
+    `block` is the sound card's block in frames. `gain` multiplies the samples before any net sees them.
     """
 
     device: str | Annotated[int, msgspec.Meta(ge=0)] = "demo"

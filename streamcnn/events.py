@@ -105,13 +105,13 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     digital silence. `overflows` counts the blocks that the ring or the driver could not take, `lost_frames` the frames that
     went with those of the ring.
 
-    `record_latency_ms`: from the entry of the sound card's callback to a block's records, beyond the time for which inference was
-    at work meanwhile. `wire_latency_ms`: from a record to its event on the wire. `callback_ms`: how long the callback took.
-    They are of the last one to two minutes; None where nothing was measured. `load`: the share of a core that inference took
-    since the last report, and `costs` what each net did of it. `worst_block`: the most that a block took since then, as a share of
-    the time that it lasts. `ring_high_water`: the most that waited in the ring, as a share of what fits. `nets_off`: nets that are
-    switched off until the machine can keep up. `drift_ppm`: how much faster than the host's clock the card's is, None while
-    that is not known; `time_error_s`: that of the times of events.
+    `record_latency_ms`: from the entry of the sound card's callback to a block's records, beyond the time for which
+    inference was at work meanwhile. `wire_latency_ms`: from a record to its event on the wire. `callback_ms`: how long the
+    callback took. They are of the last one to two minutes; None where nothing was measured. `load`: the share of a core that
+    inference took since the last report, and `costs` what each net did of it. `worst_block`: the most that a block took
+    since then, as a share of the time that it lasts. `ring_high_water`: the most that waited in the ring, as a share of what
+    fits. `nets_off`: nets that are switched off until the machine can keep up. `drift_ppm`: how much faster than the host's
+    clock the card's is, None while that is not known; `time_error_s`: that of the times of events.
     """
 
     state: str

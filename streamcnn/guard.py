@@ -1,9 +1,9 @@
 """The deadline guard: when inference cannot keep up, which nets to do without, and when to have them back.
 
-Rules. Frames that wait in the ring are the measure: beyond BEHIND of what fits, the least important of the optional nets that are
-on is switched off, and after SETTLE_S the next one. Back comes the most important one of those that are off, once hardly
-anything has been waiting for a while and the core has room for what that net took; each time that this turns out to have
-been too early the while becomes twice as long.
+Rules. Frames that wait in the ring are the measure: beyond BEHIND of what fits, the least important of the optional nets
+that are on is switched off, and after SETTLE_S the next one. Back comes the most important one of those that are off, once
+hardly anything has been waiting for a while and the core has room for what that net took; each time that this turns out to
+have been too early the while becomes twice as long.
 """
 
 from collections.abc import Sequence

@@ -21,7 +21,6 @@ from itertools import groupby
 import numpy as np
 
 from streamcnn.clock import Clock
-from streamcnn.compiler.system import Bell, c_functions
 from streamcnn.detect.hits import Hit, hit_of, scores_of
 from streamcnn.engine import Engine
 from streamcnn.errors import ConfigError, GraphError
@@ -34,6 +33,7 @@ from streamcnn.inference.latency import Latency
 from streamcnn.inference.loop import SPELLS, looping
 from streamcnn.listener import Listener
 from streamcnn.ring import Ring
+from streamcnn.system import Bell, c_functions
 
 FEWEST_RECORDS = 4096
 
@@ -74,7 +74,8 @@ class Pipeline:
         self._stages = [_Stage(rate, to, channels, mask_edges) for to in dict.fromkeys((rate, *rates))]
         stages = {stage.rate: number for number, stage in enumerate(self._stages)}
         self.runners = [
-            _Runner(listener, self._stages[stages[to]], channels, gain) for listener, to in zip(listeners, rates, strict=True)
+            _Runner(listener, self._stages[stages[to]], channels, gain)
+            for listener, to in zip(listeners, rates, strict=True)
         ]
         self._stage_tables = np.stack([stage.table for stage in self._stages])
         self._runner_tables = np.stack([runner.table(mask_edges) for runner in self.runners])
@@ -183,9 +184,10 @@ class Pipeline:
             code()
 
     def listen(self, ring: Ring, news: Bell, recording: Ring | None = None) -> None:
-        """Take frames from a ring until it is closed and empty, without the GIL. `news` is rung when there is something to drain.
+        """Take frames from a ring until it is closed and empty, without the GIL.
 
-        `recording`: a ring that gets all blocks with what is missing between them.
+        `news` is rung when there is something to drain. `recording`: a ring that gets all blocks, with
+        what is missing between them.
         """
         code = kernels.advancing(), kernels.skipping(), kernels.switching()
         self._table[[T.ADVANCING, T.SKIPPING, T.SWITCHING]] = code

@@ -58,8 +58,8 @@ class BatchReplay:
 
     `frames` counts the frames replayed so far, `recomputed` those of them that the engine computed.
 
-    Raises what `replay` raises, RateError for a file whose rate is not the nets', MissingPartError without Keras or a backend, and UnsupportedLayerError for a net that
-    cannot be computed in chunks.
+    Raises what `replay` raises, RateError for a file whose rate is not the nets', MissingPartError without Keras or a
+    backend, and UnsupportedLayerError for a net that cannot be computed in chunks.
     """
 
     def __init__(
@@ -91,10 +91,11 @@ class BatchReplay:
         frames, recomputed = self.frames, self.recomputed
         try:
             with self._stream.opened(path) as file:
-                if file.rate != self._stream.own_rate:
+                needed = self._stream.own_rate
+                if file.rate != needed:
                     raise RateError(
-                        f"{path}: is sampled at {file.rate} Hz, the net needs {self._stream.own_rate} Hz",
-                        f"replay it without --batch, or resample it: sox {shlex.quote(str(path))} -r {self._stream.own_rate} x.wav",
+                        f"{path}: is sampled at {file.rate} Hz, the net needs {needed} Hz",
+                        f"replay it without --batch, or resample it: sox {shlex.quote(str(path))} -r {needed} x.wav",
                     )
                 spans = self._spans(file)
                 pipeline = self._stream.pipeline(path, session, file.rate)
@@ -180,7 +181,8 @@ class _Stream:
 
     def pipeline(self, path: Path, session: str | None, rate: int) -> Pipeline:
         """Make a pipeline for a file of a rate in Hz."""
-        return self._pipeline(self._settings.name, session or path.name, rate, None)
+        session = (session or path.name).encode(errors="backslashreplace").decode()  # names of files may be any bytes
+        return self._pipeline(self._settings.name, session, rate, None)
 
     def _pipeline(self, name: str, session: str, rate: int, clock: Clock | None) -> Pipeline:
         source = self._settings.source

@@ -22,7 +22,7 @@ import numpy as np
 
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.kernel import address_of, floats, integers, kernel
-from streamcnn.compiler.system import Bell, c_functions, look, publish, wake
+from streamcnn.system import Bell, c_functions, look, publish, wake
 
 MAX_BLOCKS = 4096
 POLL_S = 0.002
@@ -91,7 +91,7 @@ def push(producer, source, step, columns, frames, arrived, age, flags, lost, los
 def copy_in(ring, at, place, source, step, columns, frames):
     """Copy the wanted channels of frames to a place in the ring, and from there on at its beginning."""
     channels, wanted = ring[CHANNELS], integers(columns)
-    for part in range(2):
+    for _ in range(2):
         count = min(frames, ring[CAPACITY] - place)
         to = at + ring[FRAMES_AT] + place * channels * 4
         x, y = floats(source), floats(to)
@@ -227,7 +227,9 @@ class Ring:
     def rest(self) -> Iterator[Block]:
         """Yield the blocks that wait, for a consumer in Python; a block's samples are valid until the next is asked for."""
         while self._header[READ] < self._header[WRITTEN]:
-            sample, frames, arrived, age, flags, lost, error, cause = self._blocks[self._header[READ] % MAX_BLOCKS].tolist()
+            sample, frames, arrived, age, flags, lost, error, cause = self._blocks[
+                self._header[READ] % MAX_BLOCKS
+            ].tolist()
             start = int(self._header[FRAMES_OUT]) % self.capacity
             samples = self._frames[start : start + frames]
             if len(samples) < frames:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from streamcnn import config as configuration
 from streamcnn.clock import Clock
-from streamcnn.compiler.system import Bell
 from streamcnn.errors import DeviceError, RunError, SourceLostError, StreamcnnError
 from streamcnn.events import Event, Health, Quantiles, utc
 from streamcnn.guard import Guard
@@ -29,6 +28,7 @@ from streamcnn.ring import Ring
 from streamcnn.sinks.recording import Recording, Session
 from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sources.live import LiveSource
+from streamcnn.system import Bell
 from streamcnn.wire.publisher import Publisher
 
 RING_S = 2.0
@@ -79,9 +79,7 @@ class StreamService:
         self._recording: Recording | None = None
         if record_to is not None:
             nets = {runner.listener.name: runner.net for runner in self._pipeline.runners}
-            session = Session(
-                stream=name, session=self.session, rate=source.rate, channels=source.channels, nets=nets
-            )
+            session = Session(stream=name, session=self.session, rate=source.rate, channels=source.channels, nets=nets)
             self._recording = Recording(record_to, session)
             self._pipeline.on_pair = self._recording.note_pair
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
@@ -250,10 +248,10 @@ def run(
 ) -> Iterator[Event]:
     """Run streams until `stopped()`, until `duration_s` has passed, until all have ended, or until one has failed.
 
-    Yields every event, health included, after it has been published. `news` is what the streams ring. Stopping, by closing the
-    generator too, publishes the last events. `manager` is told once all streams hear, and with each health event how they do; its
-    watchdog is fed only while audio and inference of every stream get on. Raises the error that ended a stream, once everything
-    else is done.
+    Yields every event, health included, after it has been published. `news` is what the streams ring. Stopping, by closing
+    the generator too, publishes the last events. `manager` is told once all streams hear, and with each health event how
+    they do; its watchdog is fed only while audio and inference of every stream get on. Raises the error that ended a stream,
+    once everything else is done.
     """
     manager, ready = manager or ServiceManager(), False
     began = time.monotonic()
@@ -276,7 +274,9 @@ def run(
             if due or now >= next_watch:
                 next_watch = now + POLL_S
                 changed = [stream.watch() for stream in streams]
-                reports = [stream.report_health() for stream, news_ in zip(streams, changed, strict=True) if news_ or due]
+                reports = [
+                    stream.report_health() for stream, news_ in zip(streams, changed, strict=True) if news_ or due
+                ]
             yield from [_published(report, publisher) for report in reports]
             if due:
                 next_health += HEALTH_EVERY_S * (1 + (now - next_health) // HEALTH_EVERY_S)  # none for what was missed

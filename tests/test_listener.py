@@ -4,7 +4,7 @@ import pytest
 
 from streamcnn.config import Duration, Peak, Tag
 from streamcnn.detect.peak import PeakDetector
-from streamcnn.detect.tag import TagDetector
+from streamcnn.detect.tag import MIN_FRAMES, TagDetector
 from streamcnn.errors import ConfigError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
@@ -31,7 +31,7 @@ def test_times_become_output_frames():
     assert isinstance(tag, TagDetector)
     assert tag.thresholds.tolist() == [float("inf"), 0.5, float("inf")]
     assert tag.kept == pytest.approx(0.9048, abs=1e-4)  # exp(-10 ms / 100 ms)
-    assert tag._min_frames == 5
+    assert tag.table[MIN_FRAMES] == 5
 
 
 def test_what_is_not_configured_comes_from_the_net():

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from streamcnn import service
-from streamcnn.compiler.system import Bell
 from streamcnn.config import Peak
 from streamcnn.errors import RunError, SourceLostError
 from streamcnn.events import Detection, Event, Gap, Health
@@ -21,6 +20,7 @@ from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sources.demo import Demo, demo_signal, ramp_spacing
 from streamcnn.sources.live import ThreadedSource
 from streamcnn.sources.raw import Raw
+from streamcnn.system import Bell
 from tests.conftest import wait_until
 from tests.signals import RATE, ramps
 

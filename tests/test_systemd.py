@@ -17,14 +17,19 @@ UNIT = "streamcnn@mic0.service"
 MIC0 = "streams: [{name: mic0, source: {device: pulse}, nets: [{name: ramp, net: ramp}]}]\n"
 # Makes inference hang, and nothing else, as soon as a file says so.
 FAULT = """
-import os, threading
+import os, threading, time
+from streamcnn.inference import tables as T
 from streamcnn.pipeline import Pipeline
-process = Pipeline.process
-def hang(self, samples):
-    while os.path.exists({flag!r}):
-        threading.Event().wait(0.1)
-    return process(self, samples)
-Pipeline.process = hang
+listen = Pipeline.listen
+def faulty(self, *these):
+    def watch():
+        room = self._table[T.ROOM]
+        while True:
+            self._table[T.ROOM] = 2**40 if os.path.exists({flag!r}) else room  # what waits for that room waits for ever
+            time.sleep(0.1)
+    threading.Thread(target=watch, daemon=True).start()
+    return listen(self, *these)
+Pipeline.listen = faulty
 """
 
 

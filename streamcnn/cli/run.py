@@ -25,9 +25,9 @@ from streamcnn.cli.options import (
     threshold_option,
 )
 from streamcnn.cli.screen import RunScreen
-from streamcnn.compiler.system import Bell
 from streamcnn.errors import InputError
 from streamcnn.listener import load_listeners, stream_rate
+from streamcnn.system import Bell
 from streamcnn.wire.publisher import Publisher
 
 
@@ -100,9 +100,7 @@ def command(
         raise click.Abort  # exit code 130
 
 
-def _stream(
-    stream: configuration.Stream, news: Bell, screen: RunScreen, record: Path | None
-) -> service.StreamService:
+def _stream(stream: configuration.Stream, news: Bell, screen: RunScreen, record: Path | None) -> service.StreamService:
     listeners = load_listeners(stream)
     rate = stream_rate(listeners, stream.source.rate)
     source = service.configured_source(stream.source, rate, _standard_input)
@@ -118,7 +116,9 @@ def _stream(
     screen.add_stream(stream.name, source.rate)
     nets = ", ".join(net.describe() for net in listeners)
     screen.note(f"stream '{stream.name}': {source.title} at {source.rate} Hz, listening for {nets}")
-    resampled = [f"{net.name} {net.graph.info.rate} Hz" for net in listeners if net.graph.info.rate not in (None, source.rate)]
+    resampled = [
+        f"{net.name} {net.graph.info.rate} Hz" for net in listeners if net.graph.info.rate not in (None, source.rate)
+    ]
     if resampled:
         screen.note(f"stream '{stream.name}': resampled for {', '.join(resampled)}")
     if record is not None:

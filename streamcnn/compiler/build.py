@@ -22,7 +22,7 @@ import llvmlite.binding
 import numba
 from numba.core.errors import NumbaWarning
 
-_SOURCES = ("compiler", "detect", "inference", "ring.py")
+_SOURCES = ("compiler", "detect", "inference", "ring.py", "system.py")
 _lock = threading.Lock()
 
 

@@ -68,8 +68,8 @@ KIND, NODE, FROM, TO, FRAME_FIRST, FRAME_END, ADVANCE = range(7)
 STEP_COLUMNS = 7
 TAKE, FORGET, COMPUTE_FRAMES = range(3)
 
-# The program: all that the interpreter is given of an engine, as one array; START_AT and IMAGE_AT are what lines and arena hold at
-# the start (0: an arena of zeros).
+# The program: all that the interpreter is given of an engine, as one array; START_AT and IMAGE_AT are what lines and arena
+# hold at the start (0: an arena of zeros).
 (NODES_AT, NODES_COUNT, LINES_AT, LINES_COUNT, STEPS_AT, STEPS_COUNT, ROWS_AT, CLIP_FRAMES, CLIP_HOP, CHUNK_FRAMES, SCALE_AT,
  ARENA_AT, ARENA_SIZE, START_AT, IMAGE_AT) = range(15)  # fmt: skip
 PROGRAM_COLUMNS = 15

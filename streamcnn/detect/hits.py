@@ -115,7 +115,9 @@ class Detector(ABC):
         self._reset(self._address, frame, int(known))
 
     def _decided(self, count: int) -> list[Hit]:
-        return [hit_of(row, score) for row, score in zip(self._hits[:count].tolist(), scores_of(self._hits), strict=False)]
+        return [
+            hit_of(row, score) for row, score in zip(self._hits[:count].tolist(), scores_of(self._hits), strict=False)
+        ]
 
 
 def scores_of(hits: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ def _end(table, hits):
 
 
 @reset
-def _reset(table, frame, known):
+def _reset(table, frame, known):  # noqa: ARG001
     """Forget everything. (Once nothing is open, only the last peak matters, and that for `memory` frames: see `known`.)"""
     table = integers(table)
     table[FRAME] = frame

@@ -24,8 +24,9 @@ MAX_TAPS = 2**22
 class Resample(Layer):
     """`up` frames for every `down` frames, as a polyphase FIR: a sinc under a Kaiser window.
 
-    Output frame m stands at input position m*down/up exactly. What lies below 0.9 of half the lower rate passes; what lies above
-    half of it is at least 100 dB down, the mirror images that a resampler makes as well. It looks ahead by `half` frames.
+    Output frame m stands at input position m*down/up exactly. What lies below 0.9 of half the lower rate passes; what lies
+    above half of it is at least 100 dB down, the mirror images that a resampler makes as well. It looks ahead by `half`
+    frames.
 
     The window's shape and length: J. Kaiser, "Nonrecursive digital filter design using the I0-sinh window function", 1974.
     """

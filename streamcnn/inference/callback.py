@@ -10,10 +10,10 @@ import numpy as np
 
 from streamcnn.compiler.build import c_function, entry_point
 from streamcnn.compiler.kernel import doubles, integers, kernel
-from streamcnn.compiler.system import MONOTONIC, SECOND, now, put_first
 from streamcnn.inference.latency import Latency, tally
 from streamcnn.inference.realtime import PRIORITY, mask_of
 from streamcnn.ring import DRIVER_OVERFLOW, FUNCTIONS_AT, NOTHING_LOST, PLACE, PRODUCER_COLUMNS, Ring, push
+from streamcnn.system import MONOTONIC, SECOND, now, put_first
 
 # What stands behind a producer's own columns: which channels of how many to take, the histogram of the time that it takes, the
 # device's rate, on which cores to run (none: size 0), whether it was called before.
@@ -44,7 +44,7 @@ def hear(producer, source, frames, times, status):
     tally(producer[TOOK_AT], now(producer[FUNCTIONS_AT], MONOTONIC, place) - arrived)
 
 
-def _called(source, nothing, frames, times, status, producer):
+def _called(source, _nothing, frames, times, status, producer):
     hear(producer, source, np.int64(frames), times, np.int64(status))
     return CONTINUE
 
@@ -58,7 +58,8 @@ class Ear:
 
     `core`: where its thread shall run in real time, None for as it is.
 
-    `code` is the address of the C function and `address` its userdata; `hear` does the same from Python. `took`: how long it took.
+    `code` is the address of the C function and `address` its userdata; `hear` does the same from Python. `took`: how long it
+    took.
     """
 
     def __init__(self, ring: Ring, channels: tuple[int, ...], rate: int, core: int | None = None):

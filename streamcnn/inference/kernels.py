@@ -14,7 +14,6 @@ import numpy as np
 from streamcnn.compiler.build import entry_point, machine_code
 from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import address_of, call, integers, invoke, kernel, words
-from streamcnn.compiler.system import MONOTONIC, look, now, publish
 from streamcnn.detect.hits import HIT_COLUMNS
 from streamcnn.inference.tables import (
     ARRIVED,
@@ -86,6 +85,7 @@ from streamcnn.inference.tables import (
     UP,
     WRITTEN,
 )  # fmt: skip
+from streamcnn.system import MONOTONIC, look, now, publish
 
 PIECE = 256  # frames
 FINITE = 0x7F800000  # the bits of a float32's magnitude are below it where the number is finite

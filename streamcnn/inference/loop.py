@@ -12,7 +12,6 @@ it is behind the card's clock, as known from before, is what was lost.
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import address_of, call, integers, invoke, kernel
-from streamcnn.compiler.system import MONOTONIC, REALTIME, SECOND, look, now, publish, rest, wait, wake
 from streamcnn.inference.kernels import commit, has_room, record, runner_of
 from streamcnn.inference.latency import tally
 from streamcnn.inference.tables import (
@@ -84,6 +83,7 @@ from streamcnn.ring import ARRIVED as BLOCK_ARRIVED
 from streamcnn.ring import RING_AT as PRODUCERS_RING
 from streamcnn.ring import SAMPLE as FIRST_SAMPLE
 from streamcnn.ring import WRITTEN as BLOCKS_WRITTEN
+from streamcnn.system import MONOTONIC, REALTIME, SECOND, look, now, publish, rest, wait, wake
 
 ROOM_MS = 1
 HOLD = 300_000_000  # ns
@@ -194,7 +194,7 @@ def keep(stream, sample, source, frames, arrived, age, flags, lost, error, cause
 
 @kernel
 def waited(stream, arrived, done):
-    """Return how much of the time from a block's arrival until `done` the loop was not at work (ns), and remember its spells."""
+    """Return how much of the time from a block's arrival until `done` the loop was not at work (ns)."""
     free, spells = done - arrived, integers(stream[SPELLS_AT])
     for back in range(min(SPELLS, stream[SPELL])):
         place = (stream[SPELL] - 1 - back) % SPELLS * 2

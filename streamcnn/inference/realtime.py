@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from streamcnn.compiler.build import entry_point
-from streamcnn.compiler.system import c_call, stack_address
+from streamcnn.system import c_call, stack_address
 
 PRIORITY = 20  # above all that is not in real time, below what drives the hardware
 STACK = 1 << 16  # bytes that machine code may use of it
@@ -36,10 +36,10 @@ def mask_of(core: int | None) -> np.ndarray:
 
 
 def be_real_time(memory: list[np.ndarray], core: int | None) -> list[str]:
-    """Put the calling thread before all others (SCHED_FIFO) on a core, keep memory from being paged out; return what was refused.
+    """Put the calling thread before all others (SCHED_FIFO) on a core, and keep memory in place; return what was refused.
 
-    Only this thread's memory and stack are locked: to lock the whole process would more than double what it occupies. It stays on
-    its core only where it comes before all others there.
+    Only this thread's memory and stack are locked: to lock the whole process would more than double what it occupies. It
+    stays on its core only where it comes before all others there.
     """
     refused = []
     if hasattr(os, "sched_setscheduler"):

@@ -4,8 +4,9 @@ A *stage* brings the stream's frames to a rate: stage 0 leaves them as they are,
 detector, which reads the frames of one stage. *Records* are what was decided; they wait in a ring for Python.
 """
 
-# The stream: the next frame's number, by how much the ring's numbers are less (frames that the driver lost), where a run of NaN or
-# Inf samples began that still goes on (NOWHERE: none), the highest level so far (the bits of a float32), channels and rate ...
+# The stream: the next frame's number, by how much the ring's numbers are less (frames that the driver lost), where a run of
+# NaN or Inf samples began that still goes on (NOWHERE: none), the highest level so far (the bits of a float32), channels and
+# rate ...
 SAMPLE, SHIFT, BAD_FROM, LEVEL, CHANNELS, RATE = range(6)
 # ... its stages, its runners, and the ring of records: where, how many fit, written and read so far, how many one piece of
 # signal may add; when the block that is at work came ...
@@ -20,8 +21,8 @@ RING_AT, LISTENING, NEWS, RECORDING = range(20, 24)
 BUSY, WORST, LATENCY_AT, SPELLS_AT, SPELL = range(25, 30)
 # ... the least late block since the last pair of times was reported, how late, and until which sample it is looked for ...
 PAIR_SAMPLE, PAIR_ARRIVED, PAIR_AGE, PAIR_LATE, PAIR_UNTIL = range(30, 35)
-# ... and what is known of the card's clock: when a sample arrives at the earliest, how long a sample lasts (in ps), and how much
-# later blocks come that are not late (ns); KNOWN 0 as long as nothing is.
+# ... and what is known of the card's clock: when a sample arrives at the earliest, how long a sample lasts (in ps), and how
+# much later blocks come that are not late (ns); KNOWN 0 as long as nothing is.
 KNOWN, KNOWN_SAMPLE, KNOWN_ARRIVAL, KNOWN_PERIOD, KNOWN_SPREAD = range(35, 40)
 # ... and the machine code for what it does with frames (see `kernels`).
 ADVANCING, SKIPPING, SWITCHING = range(40, 43)
@@ -29,9 +30,10 @@ STREAM_COLUMNS = 43
 NOWHERE = -1
 PARTS = 1_000_000
 
-# A stage: its engine (code 0: none), where its frames of this piece lie and how many there are, the numbers of the first of them
-# and of the next ones, the sample from which on it reads, the first of its frames that sees no zeros before the signal, its
-# rate as a fraction of the stream's, the samples after which its frames fall on samples again, how many frames see zeros.
+# A stage: its engine (code 0: none), where its frames of this piece lie and how many there are, the numbers of the first of
+# them and of the next ones, the sample from which on it reads, the first of its frames that sees no zeros before the signal,
+# its rate as a fraction of the stream's, the samples after which its frames fall on samples again, how many frames see
+# zeros.
 CODE, PROGRAM, RESET, FRAMES_AT, MADE, FIRST, COUNT, ORIGIN, CLEAN, UP, DOWN, PERIOD, PADDED = range(13)
 STAGE_COLUMNS = 13
 
@@ -44,14 +46,14 @@ STAGE_COLUMNS = 13
 STARTED, GIVEN, MASKED, REACH, MASKS, REPEATS, SCORE_VALUES, FRAME_VALUES, ON, WANTED, COST = range(11, 22)
 RUNNER_COLUMNS = 22
 
-# A record: what kind it is, where the piece of signal ended that it was made of, when that came, when it was made; then of a HIT
-# the net, where its engine started, and the hit itself; ...
+# A record: what kind it is, where the piece of signal ended that it was made of, when that came, when it was made; then of a
+# HIT the net, where its engine started, and the hit itself; ...
 KIND, SEEN, CAME, MADE_AT, NET, ENGINE_STARTED = range(6)
 HIT_AT = 8
 RECORD_COLUMNS = 16
 HIT, GAP, SWITCH, PAIR = range(4)
-# ... of a GAP (from SEEN on) frames, their error and a cause; of a SWITCH (from SEEN on) the net and whether it is on; of a PAIR the
-# sample, when it arrived at how many ns of age, and how far UTC was ahead of the monotonic clock.
+# ... of a GAP (from SEEN on) frames, their error and a cause; of a SWITCH (from SEEN on) the net and whether it is on; of a
+# PAIR the sample, when it arrived at how many ns of age, and how far UTC was ahead of the monotonic clock.
 GAP_START, GAP_FRAMES, GAP_ERROR, GAP_CAUSE = range(4, 8)
 SWITCHED, IS_ON = range(4, 6)
 OF_SAMPLE, OF_ARRIVAL, OF_AGE, OF_UTC = range(4, 8)

@@ -1,4 +1,4 @@
-"""Recordings of a session: its samples in a WAV file, and beside it the control track, from which `replay` makes the same events.
+"""Recordings of a session: its samples in a WAV file, and beside it the control track, for `replay` to make the same events.
 
 Rules. Both files can be read after a crash of the process at any time. The samples are float32, as the nets heard them; the
 sizes in the WAV's header are brought up to date after each piece is written, so that it never promises more than there is.
@@ -131,7 +131,9 @@ class Recording:
             self._control = os.open(control_path(self.path), flags | os.O_APPEND, 0o644)
         except OSError as error:
             reason = "it is there already" if isinstance(error, FileExistsError) else error.strerror
-            raise InputError(f"{self.path}: cannot be recorded to: {reason}", "give another name with --record") from error
+            raise InputError(
+                f"{self.path}: cannot be recorded to: {reason}", "give another name with --record"
+            ) from error
         self._write_header()
         os.lseek(self._samples, HEADER_BYTES, os.SEEK_SET)
         self._note(session)
@@ -195,7 +197,9 @@ class Recording:
 
     def _note_before(self, block: Block) -> None:
         if block.flags & MARK:
-            self._note(Switched(at=self._at, sample=block.sample, net=self._names[block.lost], on=bool(block.lost_error)))
+            self._note(
+                Switched(at=self._at, sample=block.sample, net=self._names[block.lost], on=bool(block.lost_error))
+            )
             return
         lost = 0 if block.cause is None else block.lost
         self._lose(block.sample - self._sample - lost, 0, CAUSES[RECORDING_SLOW])

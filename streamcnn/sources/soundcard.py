@@ -175,4 +175,9 @@ def _sounddevice() -> object:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].removeprefix("Error opening InputStream: ").removeprefix("Error opening _StreamBase: ")
+    return (
+        str(error)
+        .splitlines()[0]
+        .removeprefix("Error opening InputStream: ")
+        .removeprefix("Error opening _StreamBase: ")
+    )

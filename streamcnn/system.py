@@ -34,7 +34,9 @@ WORD = ir.IntType(32)
 def c_functions() -> np.ndarray:
     """Return the addresses of the C functions that kernels call, int64, for this process; 0 for one that the system lacks."""
     library = ctypes.CDLL(None)
-    found = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value if hasattr(library, name) else 0 for name in _NAMES]
+    found = [
+        ctypes.cast(getattr(library, name), ctypes.c_void_p).value if hasattr(library, name) else 0 for name in _NAMES
+    ]
     return np.array(found, np.int64)
 
 
