@@ -76,14 +76,13 @@ class Clock:
     @property
     def estimate(self) -> Estimate | None:
         """What was known when it was last asked to `refresh`; None before the first pair."""
-        if self._estimate is None:
-            self.refresh()
-        return self._estimate
+        return self._estimate or self.refresh()
 
-    def refresh(self) -> None:
-        """Make a new estimate, which takes some tenths of a millisecond, where a second has passed since the last one."""
+    def refresh(self) -> Estimate | None:
+        """Return the estimate, made anew (it takes some tenths of a millisecond) where the last one is a second old."""
         if self._pairs and (self._estimate is None or self._pairs[-1][0] - self._estimate.sample >= self._rate):
             self._estimate = self._estimated()
+        return self._estimate
 
     def utc(self, sample: float) -> tuple[float, float] | None:
         """Return (seconds since 1970, error in seconds) of when a sample was converted, or None before the first pair."""

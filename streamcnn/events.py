@@ -112,6 +112,7 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     since then, as a share of the time that it lasts. `ring_high_water`: the most that waited in the ring, as a share of what
     fits. `nets_off`: nets that are switched off until the machine can keep up. `drift_ppm`: how much faster than the host's
     clock the card's is, None while that is not known; `time_error_s`: that of the times of events.
+    `recording_lost_frames`: what the disk was too slow for; `recording_error`: why nothing is recorded any more.
     """
 
     state: str
@@ -132,6 +133,8 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     nets_off: tuple[str, ...] = ()
     drift_ppm: float | None = None
     time_error_s: float | None = None
+    recording_lost_frames: int | None = None
+    recording_error: str | None = None
 
     @property
     def topic(self) -> str:

@@ -206,10 +206,9 @@ class Pipeline:
 
     def follow_clock(self) -> None:
         """Tell `listen` what is known of the card's clock by now."""
-        self.clock.refresh()
-        known = self.clock.estimate
-        if known is None:
+        if self.clock is None or self.clock.refresh() is None:
             return
+        known = self.clock.estimate
         self._table[[T.KNOWN_SAMPLE, T.KNOWN_ARRIVAL, T.KNOWN_PERIOD, T.KNOWN_SPREAD, T.KNOWN]] = (
             known.sample, known.arrival_ns, known.period_ns * 1000, known.spread_ns, 1
         )  # fmt: skip
@@ -324,7 +323,7 @@ class Pipeline:
             truncated=hit.truncated,
             time=utc(time[0]) if time else None,
             time_error_s=time[1] if time else None,
-            time_s=nearest(exact) / self.rate if time is None else None,
+            time_s=nearest(exact) / self.rate if self.clock is None else None,
         )
 
 

@@ -215,7 +215,7 @@ class _Stream:
         recorded, pairs = track[0], deque(entry for entry in track if isinstance(entry, Pair))
         channels = tuple(range(1, recorded.channels + 1))
         with AudioFile(path, channels) as file:
-            clock = Clock(recorded.rate)
+            clock = Clock(recorded.rate) if recorded.clocked else None
             pipeline, at = self._pipeline(recorded.stream, recorded.session, file.rate, clock), 0
             for entry in (*(entry for entry in track if isinstance(entry, Lost | Switched)), None):
                 end = file.frames if entry is None else min(file.frames, entry.at)

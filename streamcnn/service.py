@@ -71,15 +71,21 @@ class StreamService:
         self._error: Exception | None = None
         self._news = news
         self._ring = Ring(source.channels, max(math.ceil(RING_S * source.rate), RING_BLOCKS * source.block))
-        self._pipeline = Pipeline(
-            name, self.session, source.rate, source.channels, listeners, gain=gain, clock=Clock(source.rate)
-        )
+        clock = Clock(source.rate) if source.paced else None
+        self._pipeline = Pipeline(name, self.session, source.rate, source.channels, listeners, gain=gain, clock=clock)
         self._pipeline.prepare()
         self._guard = Guard(importances or [None] * len(listeners))
         self._recording: Recording | None = None
         if record_to is not None:
             nets = {runner.listener.name: runner.net for runner in self._pipeline.runners}
-            session = Session(stream=name, session=self.session, rate=source.rate, channels=source.channels, nets=nets)
+            session = Session(
+                stream=name,
+                session=self.session,
+                rate=source.rate,
+                channels=source.channels,
+                nets=nets,
+                clocked=source.paced,
+            )
             self._recording = Recording(record_to, session)
             self._pipeline.on_pair = self._recording.note_pair
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
@@ -87,7 +93,7 @@ class StreamService:
         self._seen = (0, 0)
         self._progressed = False
         self._arrived, self._idle_s = 0, 0.0
-        self._said = (False, self._guard.on)
+        self._said = (False, self._guard.on, None)
         self._spent = (time.monotonic(), 0, [0] * len(listeners))
         self._turned_s = time.monotonic()
         self._load, self._costs = 0.0, [0.0] * len(listeners)
@@ -139,7 +145,8 @@ class StreamService:
         events = [*self.drain(), *((event, time.monotonic_ns()) for event in self._pipeline.finish())]
         if self._recording is not None:
             self._recording.close(self._pipeline.sample)
-            self._note_error_of_recording()
+            if self._recording_error is not None and self._error is None:
+                self._error = RunError(self._recording_error, "what was written until then can be replayed")
         return events
 
     def watch(self) -> bool:
@@ -155,12 +162,11 @@ class StreamService:
                 f"{self.source.title} delivered nothing for {self._idle_s:.0f} s",
                 "check the cable and 'streamcnn devices', then start again",
             )
-        self._note_error_of_recording()
         self._pipeline.follow_clock()
         waiting = self._ring.waiting_frames / self._ring.capacity
         if self.source.paced:
             self._pipeline.want(self._guard.decide(waiting, self._load, self._costs, time.monotonic()))
-        said, self._said = self._said, (self._guard.behind, self._guard.on)
+        said, self._said = self._said, (self._guard.behind, self._guard.on, self._recording_error)
         return said != self._said
 
     def report_health(self, state: str | None = None) -> Health:
@@ -171,7 +177,8 @@ class StreamService:
         level = self._last_level = self._last_level if level is None else level
         dbfs = 20 * math.log10(level) if level else None
         self._take_stock()
-        known, names = self._pipeline.clock.estimate, [runner.listener.name for runner in self._pipeline.runners]
+        known = self._pipeline.clock and self._pipeline.clock.estimate
+        names = [runner.listener.name for runner in self._pipeline.runners]
         took = self.source.took
         return Health(
             stream=self.name,
@@ -194,6 +201,8 @@ class StreamService:
             nets_off=tuple(name for name, on in zip(names, self._guard.on, strict=True) if not on),
             drift_ppm=None if known is None or known.drift is None else round(known.drift * 1e6, 2),
             time_error_s=None if known is None else known.error_s,
+            recording_lost_frames=None if self._recording is None else self._recording.lost_frames,
+            recording_error=self._recording_error,
         )
 
     def _state(self, *, silent: bool) -> str:
@@ -217,10 +226,11 @@ class StreamService:
                 if latency is not None:
                     latency.turn()
 
-    def _note_error_of_recording(self) -> None:
-        if self._recording is not None and self._recording.error is not None and self._error is None:
-            path, reason = self._recording.path, self._recording.error.strerror
-            self._error = RunError(f"{path}: cannot be recorded to any more: {reason}", "what was written can be read")
+    @property
+    def _recording_error(self) -> str | None:
+        """Why nothing is recorded any more; detection goes on without."""
+        error = self._recording and self._recording.error
+        return f"{self._recording.path}: cannot be recorded to any more: {error.strerror}" if error else None
 
     def _guarded(self) -> None:
         try:

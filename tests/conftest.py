@@ -140,6 +140,10 @@ class SoundServer:
         done = self("paplay", "--device=wire", str(path))
         assert done.returncode == 0, done.stderr
 
+    def start_playing(self, path: Path) -> subprocess.Popen:
+        """Begin to play a sound file."""
+        return subprocess.Popen(["paplay", "--device=wire", str(path)], env={**os.environ, **self.environment})
+
     def stop(self) -> None:
         """End the server."""
         self._process.send_signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ from streamcnn.batch import screen
 from streamcnn.batch.chunks import Layout, bad_runs, merged
 from streamcnn.batch.forward import computable, forward, refuse_inexpressible
 from streamcnn.detect.tag import TagDetector
-from streamcnn.errors import AudioFileError, MissingPartError, RunError, UnsupportedLayerError
+from streamcnn.errors import AudioFileError, MissingPartError, RateError, RunError, UnsupportedLayerError
 from streamcnn.forward import reference
 from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import GRU, Activation, Conv1D, Dense, Repeat
@@ -161,6 +161,13 @@ def test_what_nets_see_behind_a_gap_without_masked_edges_is_computed(tmp_path: P
     expected = list(replay(path, settings_, mask_edges=False))
     assert len(expected) > 1
     assert list(BatchReplay(settings_, mask_edges=False).replay(path)) == expected
+
+
+def test_files_of_another_rate_are_refused(tmp_path: Path):
+    """A file at another rate than the net's is refused with both rates and two ways out."""
+    path = write(tmp_path / "x.wav", np.zeros(2000, np.float32), rate=44_100)
+    with pytest.raises(RateError, match=r"44100 Hz, the net needs 48000 Hz.*without --batch, or resample"):
+        list(BatchReplay(stream(("ramp", None))).replay(path))
 
 
 def test_large_values_that_cancel_widen_the_margin(tmp_path: Path):

@@ -43,7 +43,7 @@ class Live:
     def write(
         self, samples: np.ndarray, arrived_s: Callable[[int], float], *, lost: int = 0, flagged: bool = False
     ) -> None:
-        """Write a signal in blocks; the first has the position `lost` beyond the ring's count, and times are those of positions."""
+        """Write a signal in blocks, behind `lost` frames that never come to the ring; times are those of positions."""
         self.lost += lost
         for first in range(0, len(samples), BLOCK):
             block, at = samples[first : first + BLOCK, None], self.ring.next_sample + self.lost
@@ -217,8 +217,8 @@ def test_the_callback_counts_what_does_not_fit():
 def test_quantiles_are_within_six_percent(times: list[int]):
     """Whatever was counted, the histogram's quantiles are those of the times, at most one place above."""
     latency = Latency()
-    for time in times:
-        latency.add(time)
+    for ns in times:
+        latency.add(ns)
     shares = (0.5, 0.99, 1.0)
     exact = np.sort(times)[np.ceil(np.multiply(shares, len(times))).astype(int) - 1] / 1e9
     got = np.array(quantiles_s(latency.recent, shares))

@@ -208,13 +208,6 @@ def test_a_damaged_file_is_reported_after_its_events(tmp_path: Path):
         list(events)
 
 
-def test_another_rate_is_refused(tmp_path: Path):
-    """A file at another rate than the net's is refused with both rates and a remedy."""
-    path = write(tmp_path / "x.wav", ramps([700], 2000), rate=44_100)
-    with pytest.raises(RateError, match=r"44100 Hz, the net needs 48000 Hz.*resample"):
-        list(replay(path, config_for()))
-
-
 def test_a_net_without_a_rate_needs_one(tmp_path: Path):
     """A net that does not know its rate is refused until one is given."""
     store.load("ramp").with_info(rate=None).save(tmp_path / "n.safetensors")

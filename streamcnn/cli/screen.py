@@ -43,7 +43,9 @@ def is_news(event: Detection | Gap) -> bool:
 
 def lost_frames(gap: Gap) -> str:
     """Return how many frames a gap cost, for people."""
-    return str(gap.frames) if gap.frames_error is not None else "an unknown number of"
+    if gap.frames_error is None:
+        return "an unknown number of"
+    return f"{gap.frames} (give or take {gap.frames_error})" if gap.frames_error else str(gap.frames)
 
 
 def meter(health: Health) -> str:
@@ -78,6 +80,7 @@ class RunScreen:
         self._rates: dict[str, int] = {}
         self._said: dict[str, str] = {}
         self._unlike: dict[str, int] = {}
+        self._troubles: dict[str, tuple] = {}
         self._waiting: queue.Queue[Event | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._error: OSError | None = None
@@ -146,6 +149,7 @@ class RunScreen:
 
     def _write(self, event: Event) -> None:
         if isinstance(event, Health):
+            self._note_trouble(event)
             if self._live is None:
                 self._note_state(event)
             else:
@@ -161,6 +165,19 @@ class RunScreen:
         else:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
+
+    def _note_trouble(self, health: Health) -> None:
+        """Say when inference cannot keep up, what each net costs and which were switched off, and when that is over."""
+        trouble = (health.state == "behind", health.nets_off, health.recording_error)
+        before = self._troubles.get(health.stream, (False, (), None))
+        self._troubles[health.stream] = trouble
+        if trouble[:2] != before[:2]:
+            costs = ", ".join(f"{name} {cost:.1%}" for name, cost in health.costs.items())
+            what = "inference is behind" if trouble[0] else "inference keeps up"
+            off = f"; switched off: {', '.join(health.nets_off)}" if health.nets_off else ""
+            self.note(f"stream '{health.stream}': {what}{off}; each net's share of a core: {costs}")
+        if health.recording_error is not None and before[2] is None:
+            self.note(f"{health.recording_error}; listening goes on")
 
     def _note_state(self, health: Health) -> None:
         """Where there is no meter, say at first what the level is, and then when the signal stops or comes back."""

@@ -90,6 +90,7 @@ HOLD = 300_000_000  # ns
 PAUSE = 1_000_000_000  # ns without a block: the source has stalled
 PAIRS_A_SECOND = 10
 SPELLS = 256  # that are remembered
+NEVER = 2**62
 
 
 @kernel
@@ -141,20 +142,18 @@ def report_pair(stream, block, sample):
     arrived = time_of_end(block, stream[RATE])
     nominal = sample // stream[RATE] * SECOND + sample % stream[RATE] * SECOND // stream[RATE]
     late = arrived - nominal
-    if sample >= stream[PAIR_UNTIL]:
-        if stream[PAIR_UNTIL] > 0:
-            place = address_of(stream) + 8 * PLACE
-            row = record(stream, 0, PAIR)
-            row[OF_SAMPLE], row[OF_ARRIVAL], row[OF_AGE] = stream[PAIR_SAMPLE], stream[PAIR_ARRIVED], stream[PAIR_AGE]
-            monotonic = now(stream[FUNCTIONS_AT], MONOTONIC, place)
-            utc = now(stream[FUNCTIONS_AT], REALTIME, place)
-            row[OF_UTC] = utc - (monotonic + now(stream[FUNCTIONS_AT], MONOTONIC, place)) // 2
-            commit(stream, 1)
-        stream[PAIR_UNTIL] = sample + max(1, stream[RATE] // PAIRS_A_SECOND)
-        stream[PAIR_LATE] = late
-    if late <= stream[PAIR_LATE]:
+    if stream[PAIR_UNTIL] == 0 or late <= stream[PAIR_LATE]:
         stream[PAIR_SAMPLE], stream[PAIR_ARRIVED], stream[PAIR_LATE] = sample, arrived, late
         stream[PAIR_AGE] = block[AGE] - block[FRAMES] * SECOND // stream[RATE]
+    if sample >= stream[PAIR_UNTIL]:
+        place = address_of(stream) + 8 * PLACE
+        row = record(stream, 0, PAIR)
+        row[OF_SAMPLE], row[OF_ARRIVAL], row[OF_AGE] = stream[PAIR_SAMPLE], stream[PAIR_ARRIVED], stream[PAIR_AGE]
+        monotonic = now(stream[FUNCTIONS_AT], MONOTONIC, place)
+        utc = now(stream[FUNCTIONS_AT], REALTIME, place)
+        row[OF_UTC] = utc - (monotonic + now(stream[FUNCTIONS_AT], MONOTONIC, place)) // 2
+        commit(stream, 1)
+        stream[PAIR_UNTIL], stream[PAIR_LATE] = sample + max(1, stream[RATE] // PAIRS_A_SECOND), NEVER
 
 
 @kernel

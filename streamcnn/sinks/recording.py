@@ -33,13 +33,14 @@ HEADER_BYTES = 12 + 8 + DS64_BYTES + 8 + 18 + 12 + 8
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="session"):
-    """What was recorded: the first line."""
+    """What was recorded: the first line. `clocked`: the source's samples have times."""
 
     stream: str
     session: str
     rate: int
     channels: int
     nets: dict[str, str]
+    clocked: bool = True
     version: int = 1
 
 

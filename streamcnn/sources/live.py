@@ -11,9 +11,9 @@ class LiveSource(ABC):
     """A source that writes blocks into a ring until it is stopped.
 
     `rate` in Hz; `channels`: how many it delivers; `error`: why it ended by itself, None while all is well. `paced`: it
-    delivers at its rate for ever and waits for nobody, so that silence on the line means that it was lost. `core`: where its
-    real-time thread shall run, None for anywhere. `block`: the most frames that it writes at a time. `callback`: what a
-    sound card calls, "machine code" or "Python"; None for other sources.
+    delivers at its rate for ever and waits for nobody, so that silence on the line means that it was lost, and when a block
+    came tells when its samples were. `core`: where its real-time thread shall run, None for anywhere. `block`: the most
+    frames that it writes at a time. `callback`: what a sound card calls, "machine code" or "Python"; None for others.
     """
 
     paced = True

@@ -1,0 +1,299 @@
+"""Recordings: readable at any time, and replayed to the events that were given live (law 7)."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamcnn import config
+from streamcnn.clock import SECOND, Clock
+from streamcnn.errors import InputError
+from streamcnn.events import Detection, Event, Gap, Health
+from streamcnn.graph import store
+from streamcnn.listener import load_listeners
+from streamcnn.pipeline import Pipeline
+from streamcnn.replaying import replay
+from streamcnn.ring import Ring
+from streamcnn.sinks import recording as recordings
+from streamcnn.sinks.recording import End, Recording, Session, control_path, control_track
+from streamcnn.sources.wav import AudioFile
+from streamcnn.system import Bell
+from streamcnn.wire.subscriber import Subscriber
+from tests.conftest import Cli, SoundServer, wait_until
+from tests.signals import RATE, ramps, write
+
+NETS = ("ramp", "slow", "tag")
+EDGE = 300  # frames around which a step puts ramps
+
+
+@pytest.fixture(scope="module")
+def settings_(tmp_path_factory: pytest.TempPathFactory) -> config.Config:
+    """Three nets of two rates, two of which may be switched off, and a detector that tells its events in phases."""
+    folder = tmp_path_factory.mktemp("nets")
+    store.load("ramp").with_info(rate=16_000, name="slow").save(folder / "slow.safetensors")
+    store.load("ramp").with_info(name="tag").save(folder / "tag.safetensors")
+    tag = config.Tag(on=0.5, off=0.2, smooth=config.Duration(0.00002), min_duration=config.Duration(0.00004))
+    nets = (
+        config.Net(name="ramp", net="ramp"),
+        config.Net(name="slow", net=str(folder / "slow.safetensors"), importance=1),
+        config.Net(name="tag", net=str(folder / "tag.safetensors"), detector=tag, importance=0),
+    )
+    return config.Config(streams=(config.Stream(name="mic", nets=nets),))
+
+
+class Studio:
+    """A live pipeline that is recorded, and that a test tells what to hear."""
+
+    def __init__(self, path: Path, settings_: config.Config):
+        self.path, (stream,) = path, settings_.streams
+        self.ring, self.news = Ring(1, 6000), Bell()
+        self.pipeline = Pipeline(stream.name, "s1", RATE, 1, load_listeners(stream), clock=Clock(RATE))
+        nets = {runner.listener.name: runner.net for runner in self.pipeline.runners}
+        session = Session(stream=stream.name, session="s1", rate=RATE, channels=1, nets=nets)
+        self.recording = Recording(path, session)
+        self.pipeline.on_pair = self.recording.note_pair
+        self._started_ns, self._wanted, self._lost = time.monotonic_ns(), [True] * len(nets), 0
+        arguments = self.ring, self.news, self.recording.ring
+        self._thread = threading.Thread(target=self.pipeline.listen, args=arguments, daemon=True)
+        self._thread.start()
+
+    def hear(self, samples: np.ndarray, *, lost: int = 0, flagged: bool = False) -> None:
+        """Hear a block; `lost` frames never came before it, of which the driver tells where `flagged`."""
+        self._lost += lost
+        at = self.ring.next_sample + self._lost + len(samples)
+        arrived = self._started_ns + round(at / RATE * SECOND)
+        assert self.ring.write(samples[:, None], arrived, len(samples) * 10**9 // RATE, driver_overflow=flagged)
+        self.settle()
+
+    def overflow(self) -> None:
+        """Lose a block that is larger than the ring."""
+        assert not self.ring.write(np.zeros((self.ring.capacity + 100, 1), np.float32), None)
+
+    def switch(self, net: int) -> None:
+        """Switch a net off or on before the next block."""
+        self._wanted[net] = not self._wanted[net]
+        self.pipeline.want(self._wanted)
+
+    def settle(self) -> None:
+        """Wait until everything is processed."""
+        wait_until(lambda: self.ring.waiting_frames == 0, "the loop")
+        self.pipeline.follow_clock()
+
+    def end(self) -> list[Event]:
+        """End the session; return its events."""
+        self.ring.close()
+        self._thread.join()
+        events = [event for event, _ in self.pipeline.drain()] + self.pipeline.finish()
+        self.recording.close(self.pipeline.sample)
+        assert self.recording.error is None
+        return events
+
+
+def essence(events: list[Event]) -> list[Event]:
+    """Return events without what a replay may give otherwise: when they were published, made, and estimated to be."""
+    bare = []
+    for event in events:
+        event = msgspec.structs.replace(event, seq=None)
+        if isinstance(event, Detection):
+            event = msgspec.structs.replace(event, detected_at=None, time=None, time_error_s=None)
+        bare.append(event)
+    return bare
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("hear"), st.integers(0, 3000)),
+        st.tuples(st.just("nan"), st.integers(1, 400)),
+        st.tuples(st.just("overflow"), st.just(0)),
+        st.tuples(st.just("driver"), st.integers(0, 2000)),
+        st.tuples(st.just("switch"), st.integers(1, 2)),
+    ),
+    max_size=14,
+)
+
+
+@given(script=steps, seed=st.integers(0, 999), block=st.sampled_from([1, 77, 4096]))
+@settings(max_examples=40)
+def test_a_recording_replays_to_its_live_events(
+    tmp_path_factory: pytest.TempPathFactory, settings_: config.Config, script: list[tuple], seed: int, block: int
+):
+    """Whatever happens in a session (NaNs, overflows, lost frames, switched nets), its recording gives the same events."""
+    studio = Studio(tmp_path_factory.mktemp("session") / "x.wav", settings_)
+    random = np.random.default_rng(seed)
+    for act, number in [("hear", 1500), *script, ("hear", 1500)]:
+        samples = ramps([k for k in range(100, number - 10, EDGE)] if act == "hear" else [], max(number, 0), 0.02, seed)
+        match act:
+            case "hear":
+                studio.hear(samples)
+            case "nan":
+                samples = np.full(number + 200, np.nan, np.float32)
+                samples[::7] = random.choice([0.0, np.nan, np.inf])
+                studio.hear(samples)
+            case "overflow":
+                studio.overflow()
+            case "driver":
+                studio.hear(ramps([100], 300), lost=number, flagged=True)
+            case "switch":
+                studio.switch(number)
+    live = studio.end()
+    again = list(replay(studio.path, settings_, block=block))
+    assert essence(again) == essence(live)
+
+
+def test_times_come_back(tmp_path: Path, settings_: config.Config):
+    """A replayed recording's events carry the times that they had live, within the estimate's error."""
+    studio = Studio(tmp_path / "x.wav", settings_)
+    for _ in range(40):
+        studio.hear(ramps([2000], 4000))
+    live, again = studio.end(), list(replay(studio.path, settings_))
+    times = [(a.time - b.time).total_seconds() for a, b in zip(live, again, strict=True)]
+    assert np.abs(times).max() < 1e-3
+    assert all(event.time_s is None for event in again)
+
+
+def test_it_can_be_read_while_it_is_written(tmp_path: Path, settings_: config.Config):
+    """At any moment the file is a WAV of the frames so far, and the control track a list of whole lines."""
+    studio = Studio(tmp_path / "x.wav", settings_)
+    for part in range(1, 4):
+        studio.hear(ramps([2000], 4000))
+        wait_until(lambda part=part: soundfile.info(studio.path).frames == 4000 * part, "the frames")
+        with AudioFile(studio.path) as file:
+            assert sum(len(block) for block in file.blocks(1000)) == 4000 * part
+        assert isinstance(control_track(studio.path)[0], Session)
+    studio.end()
+    assert control_track(studio.path)[-1] == End(at=12_000, sample=12_000)
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path, settings_: config.Config):
+    """What a crash left of a control track is read; damage in its middle is an error with file and line."""
+    studio = Studio(tmp_path / "x.wav", settings_)
+    studio.hear(ramps([2000], 4000))
+    live, path = studio.end(), control_path(studio.path)
+    text = path.read_bytes()
+    path.write_bytes(text[:-10])
+    assert essence(list(replay(studio.path, settings_))) == essence(live)
+    path.write_bytes(text.replace(b'"kind":"end"', b'"kind":"und"'))
+    with pytest.raises(InputError, match=r"control\.jsonl:\d+: not a line of a control track"):
+        list(replay(studio.path, settings_))
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="does not begin with a session"):
+        list(replay(studio.path, settings_))
+
+
+def test_beyond_four_gibibytes_it_is_an_rf64(tmp_path: Path):
+    """A recording that outgrows WAV's sizes goes on in the same file, and every frame is found at its place."""
+    path = tmp_path / "x.wav"
+    recording = Recording(path, Session(stream="s", session="x", rate=RATE, channels=1, nets={}))
+    skipped = 2**30  # frames of 4 bytes that nobody has to write
+    recording._at = recording._sample = skipped
+    recording.ring._header[2] = skipped  # its next sample
+    os.lseek(recording._samples, 4 * skipped, os.SEEK_CUR)
+    x = ramps([500], 1000)
+    recording.ring.write(x[:, None])
+    recording.close(skipped + 1000)
+    assert path.read_bytes if os.stat(path).st_size > 2**32 else pytest.fail("too small")
+    with path.open("rb") as file:
+        assert file.read(4) == b"RF64"
+    with AudioFile(path) as file:
+        assert file.frames == skipped + 1000
+        assert np.array_equal(file.read(skipped, 1000)[:, 0], x)
+
+
+def test_a_full_disk_stops_the_recording_and_nothing_else(
+    tmp_path: Path, settings_: config.Config, monkeypatch: pytest.MonkeyPatch
+):
+    """When nothing can be written any more, that is kept as the error, and detection goes on."""
+    studio = Studio(tmp_path / "x.wav", settings_)
+    studio.hear(ramps([2000], 4000))
+    wait_until(lambda: soundfile.info(studio.path).frames == 4000, "the frames")
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recordings.os, "write", full)
+    studio.hear(ramps([2000], 4000))
+    wait_until(lambda: studio.recording.error, "the error")
+    monkeypatch.undo()
+    studio.hear(ramps([2000], 4000))
+    studio.ring.close()
+    studio._thread.join()
+    found = [event.sample for event, _ in studio.pipeline.drain() if event.detector == "ramp"]
+    studio.recording.close(12_000)
+    assert found == [2000, 6000, 10_000]
+    assert soundfile.info(studio.path).frames == 4000
+
+
+def test_an_existing_file_is_not_overwritten(cli: Cli, tmp_path: Path):
+    """`--record` on a file that is there, or where none can be made, is one line and exit code 2."""
+    taken = write(tmp_path / "x.wav", ramps([], 10))
+    for path, words in ((taken, "it is there already"), (tmp_path / "nowhere" / "x.wav", "No such file")):
+        done = cli("run", "--duration", "1", "--publish", "none", "--record", path)
+        assert done.returncode == 2
+        assert words in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    assert soundfile.info(taken).frames == 10
+
+
+def test_a_recorded_demo_replays_to_its_events(cli: Cli, tmp_path: Path):
+    """What `run --record` printed as JSON, `replay` prints again."""
+    done = cli("run", "--duration", "2.2", "--publish", "none", "--json", "--record", tmp_path / "x.wav")
+    assert done.returncode == 0, done.stderr
+    live = [json.loads(line) for line in done.stdout.splitlines()]
+    again = [json.loads(line) for line in cli("replay", tmp_path / "x.wav").stdout.splitlines()]
+    for event in (*live, *again):
+        for field in ("seq", "detected_at", "time", "time_error_s"):
+            event.pop(field, None)
+    assert again == [event for event in live if event["type"] != "health"]
+    assert len(again) == 4
+
+
+def test_a_daemon_that_was_killed_leaves_a_recording(tmp_path: Path, sound_server: SoundServer):
+    """After kill -9 in the middle of playing, the recording replays to just the events that were published until its end."""
+    here, endpoint = Cli(sound_server.environment), f"ipc://{tmp_path}/events"
+    path = write(tmp_path / "ramps.wav", ramps(list(range(20_000, 20 * RATE, 10_000)), 20 * RATE))
+    target = tmp_path / "x.wav"
+    daemon = here.start("run", "--device", "pulse", "--publish", endpoint, "--record", target)
+    events: list[Event] = []
+    try:
+        with Subscriber(endpoint) as subscriber:
+            wait_until(lambda: isinstance(subscriber.receive(0.2), Health), "the daemon's first health event")
+            player = sound_server.start_playing(path)
+
+            def heard() -> bool:
+                event = subscriber.receive(0.2)
+                if isinstance(event, Detection | Gap):
+                    events.append(event)
+                return len(events) >= 12
+
+            wait_until(heard, "twelve events")
+            daemon.send_signal(signal.SIGKILL)
+            daemon.wait()
+            player.kill()
+            player.wait()
+            while (event := subscriber.receive(0.5)) is not None:
+                if isinstance(event, Detection | Gap):
+                    events.append(event)
+    finally:
+        daemon.kill()
+        daemon.communicate()
+    frames = soundfile.info(target).frames
+    assert frames > 10_000
+    again = essence(
+        list(
+            replay(
+                target,
+                config.Config(streams=(config.Stream(name="live", nets=(config.Net(name="ramp", net="ramp"),)),)),
+            )
+        )
+    )
+    assert again == [event for event in essence(events) if event.decided_sample < frames]
+    assert len(again) > 5
