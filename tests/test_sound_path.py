@@ -1,8 +1,10 @@
 """The real sound path: a file played into a sound server is heard frame by frame behind the sound card."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,49 @@ def test_twenty_ramps_through_the_sound_card(tmp_path: Path, endpoint: str, here
     assert code == 130
     assert "Traceback" not in err
     assert "ALSA lib" not in err
+
+
+BURDENS = {
+    "spinning": "while True: pass",
+    "collecting garbage": "import gc\n    while True: gc.collect()",
+}
+
+
+@pytest.mark.parametrize("burden", BURDENS)
+def test_nothing_is_lost_while_another_thread_holds_the_gil(
+    tmp_path: Path, endpoint: str, sound_server: SoundServer, burden: str
+):
+    """Beside a Python thread that never rests, blocks of 64 frames are heard without a loss, and events are published."""
+    ends = list(range(20_000, 6 * RATE, 10_000))
+    path = write(tmp_path / "ramps.wav", ramps(ends, 6 * RATE + 20_000))
+    nets = "nets: [{name: ramp, net: ramp}]"
+    (tmp_path / "c.yaml").write_text(f"streams: [{{name: mic0, source: {{device: pulse, block: 64}}, {nets}}}]")
+    flag = tmp_path / "go"
+    program = (
+        "import os, sys, threading, time\ndef burden():\n"
+        f"    while not os.path.exists({str(flag)!r}): time.sleep(0.05)\n    {BURDENS[burden]}\n"
+        "threading.Thread(target=burden, daemon=True).start()\n"
+        "from streamcnn.__main__ import main\nmain()\n"
+    )
+    command = [sys.executable, "-c", program, "run", "--config", str(tmp_path / "c.yaml"), "--publish", endpoint]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    daemon = subprocess.Popen(command, env={**os.environ, **sound_server.environment}, **streams)
+    try:
+        with Subscriber(endpoint) as subscriber:
+            events: list[Event] = []
+            wait_until(lambda: isinstance(subscriber.receive(0.2), Health), "the daemon's first health event")
+            flag.touch()
+            sound_server.play(path)
+            wait_until(lambda: _heard(subscriber, events, len(ends)), "the detections")
+            health = wait_until(lambda: isinstance(e := subscriber.receive(0.2), Health) and e, "another health event")
+    finally:
+        daemon.kill()
+        daemon.communicate()
+    samples = [event.sample for event in _detections(events, "confirmed")]
+    assert np.diff(samples).tolist() == np.diff(ends).tolist()
+    assert not [event for event in events if isinstance(event, Gap)]
+    assert (health.overflows, health.lost_frames, health.callback) == (0, 0, "machine code")
+    assert health.record_latency_ms.p50 < health.wire_latency_ms.p50  # the one waits for no Python, the other does
 
 
 def test_spoken_digits_through_the_sound_card(
