@@ -24,7 +24,7 @@ import numpy as np
 
 SECOND = 1e9  # ns
 DRIFT_S, LEVEL_S, EARLY = 600.0, 60.0, 0.1  # how much of the past counts, and of its last part which share
-SETTLING_S = 10.0  # before it, a slope through the pairs would say more about them than about the card
+SETTLING_S = 30.0  # before it, a slope through the pairs would say more about them than about the card
 EXPECTILE, ROUNDS, FAR = 0.25, 8, 4.0  # and how often pairs farther off than so many standard deviations are dropped
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 LEAST_ERROR_S = 1e-6

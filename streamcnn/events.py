@@ -113,6 +113,7 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     fits. `nets_off`: nets that are switched off until the machine can keep up. `drift_ppm`: how much faster than the host's
     clock the card's is, None while that is not known; `time_error_s`: that of the times of events.
     `recording_lost_frames`: what the disk was too slow for; `recording_error`: why nothing is recorded any more.
+    `not_permitted`: what of real-time scheduling and locked memory the system refused.
     """
 
     state: str
@@ -135,6 +136,7 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     time_error_s: float | None = None
     recording_lost_frames: int | None = None
     recording_error: str | None = None
+    not_permitted: tuple[str, ...] = ()
 
     @property
     def topic(self) -> str:

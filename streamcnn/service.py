@@ -136,6 +136,15 @@ class StreamService:
         """Ask from now on for new progress."""
         self._seen, self._progressed = (self._ring.next_sample, self._pipeline.sample), False
 
+    @property
+    def latencies(self) -> dict[str, Latency]:
+        """What is measured of its latencies, by what they are from and to."""
+        measured = {
+            "from callback to record, beyond the work": self._pipeline.latency,
+            "from record to wire": self.wire,
+        }
+        return measured if self.source.took is None else {**measured, "in the callback": self.source.took}
+
     def drain(self) -> list[tuple[Event, int]]:
         """Return what was decided since the last time, each with when that was (ns, monotonic)."""
         return self._pipeline.drain()
@@ -203,6 +212,7 @@ class StreamService:
             time_error_s=None if known is None else known.error_s,
             recording_lost_frames=None if self._recording is None else self._recording.lost_frames,
             recording_error=self._recording_error,
+            not_permitted=tuple(self.refused),
         )
 
     def _state(self, *, silent: bool) -> str:
@@ -222,9 +232,8 @@ class StreamService:
         self._spent = now, busy, costs
         if now - self._turned_s >= LATENCY_TURN_S:
             self._turned_s = now
-            for latency in (self._pipeline.latency, self.wire, self.source.took):
-                if latency is not None:
-                    latency.turn()
+            for latency in self.latencies.values():
+                latency.turn()
 
     @property
     def _recording_error(self) -> str | None:

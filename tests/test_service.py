@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from streamcnn import service
-from streamcnn.config import Peak
+from streamcnn.config import Config, Net, Peak, Stream
 from streamcnn.errors import RunError, SourceLostError
 from streamcnn.events import Detection, Event, Gap, Health
 from streamcnn.graph import store
+from streamcnn.graph.graph import Graph, NetInfo
+from streamcnn.graph.layers import Conv1D, Dense
 from streamcnn.listener import Listener
+from streamcnn.replaying import replay
 from streamcnn.ring import Ring
+from streamcnn.sinks.recording import Switched, control_track
 from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sources.demo import Demo, demo_signal, ramp_spacing
 from streamcnn.sources.live import ThreadedSource
@@ -228,6 +232,37 @@ def test_long_blocks_fit_into_the_ring():
     assert np.array_equal(first.samples[:, 0], demo_signal(0, 3500, 1000))
     stream = service.StreamService("s", source, [LECTURE], 1.0, Bell())
     assert stream._ring.capacity >= 4 * 3500
+
+
+def test_a_machine_that_cannot_keep_up_does_without_optional_nets(tmp_path: Path):
+    """Where the ring fills, that is said at once and the optional net goes; no frame is lost, and the recording knows."""
+    random = np.random.default_rng(0)
+    layers = [
+        Conv1D(kernel=random.normal(0, 0.01, (9, inputs, 256)), padding="causal") for inputs in (1, 256, 256, 256)
+    ]
+    heavy = Graph.sequential(
+        [*layers, Dense(kernel=np.zeros((256, 1)))], info=NetInfo(name="heavy", rate=RATE, threshold=1)
+    )
+    heavy.save(tmp_path / "heavy.safetensors")
+    listeners = [LECTURE, Listener("heavy", heavy, Peak())]
+    news, path = Bell(), tmp_path / "x.wav"
+    source = Demo(RATE, 1, 256)
+    stream = service.StreamService("s", source, listeners, 1.0, news, importances=[None, 0], record_to=path)
+    events = []
+    for event in service.run([stream], news, None, lambda: False, 4.0):
+        events.append(event)
+    reports = [event for event in events if isinstance(event, Health)]
+    behind = next(report for report in reports if report.state == "behind")
+    assert behind.costs["heavy"] > 10 * behind.costs["ramp"]
+    assert any(report.nets_off == ("heavy",) for report in reports)
+    assert max(report.ring_high_water for report in reports) < 1
+    assert [event for event in events if isinstance(event, Gap)] == []
+    found = [event for event in events if isinstance(event, Detection)]
+    assert [event.sample for event in found] == list(range(24_000, reports[-1].sample, 24_000))
+    assert [(entry.net, entry.on) for entry in control_track(path) if isinstance(entry, Switched)] == [("heavy", False)]
+    nets = (Net(name="ramp", net="ramp"), Net(name="heavy", net=str(tmp_path / "heavy.safetensors")))
+    again = replay(path, Config(streams=(Stream(name="s", nets=nets),)))
+    assert [event.id for event in again] == [event.id for event in found]
 
 
 class Manager:

@@ -122,6 +122,23 @@ def test_nothing_is_lost_while_another_thread_holds_the_gil(
     assert health.record_latency_ms.p50 < health.wire_latency_ms.p50  # the one waits for no Python, the other does
 
 
+def test_the_live_bench_hears_itself(tmp_path: Path, here: Cli):
+    """`bench --live` hears each ramp that it plays where it was played, tells what that took, and draws it."""
+    done = here("bench", "--live", "--seconds", "4", "--block", "64", "--plot", tmp_path / "x.png", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["callback"], facts["overflows"], facts["gaps"], facts["events_off_samples"]) == (
+        "machine code",
+        0,
+        0,
+        0,
+    )
+    assert facts["events"] > 3
+    for measured in ("record_latency_ms", "wire_latency_ms", "callback_ms"):
+        assert 0 < facts[measured]["p50"] <= facts[measured]["p99"] <= facts[measured]["p999"] <= facts[measured]["max"]
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_spoken_digits_through_the_sound_card(
     tmp_path: Path, endpoint: str, here: Cli, sound_server: SoundServer, data_folder: Path
 ):

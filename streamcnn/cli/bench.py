@@ -33,13 +33,37 @@ WINDOWS = 8  # of a clip net, at least
 @click.option(
     "--rate", type=click.IntRange(1, MAX_RATE), metavar="HZ", help="Sample rate, for nets that do not know theirs."
 )
+@click.option("--live", is_flag=True, help="Measure the way from the sound card to the wire: play, and hear it.")
+@click.option(
+    "--device", default="pulse", show_default=True, metavar="NAME", help="For --live: a device that hears itself."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(1, 86400), default=20.0, show_default=True, help="For --live: how long."
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="PNG", help="For --live: draw the latencies' histograms."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(nets: tuple[str, ...], blocks: tuple[int, ...], rate: int | None, as_json: bool) -> None:
+def command(
+    nets: tuple[str, ...],
+    blocks: tuple[int, ...],
+    rate: int | None,
+    live: bool,
+    device: str,
+    seconds: float,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
     """Measure NETs (files, or shipped nets' names; all shipped ones by default) on one core of this machine.
 
     share: of the core, for one stream in real time; streams: how many one core carries; worst block: the longest that a block
     takes by itself, against its deadline, the time until the next block. Nothing else should run meanwhile.
     """
+    if live:
+        _live(list(nets or ("ramp",)), device, blocks, seconds, plot, as_json=as_json)
+        return
+    if plot is not None:
+        raise InputError("--plot is for --live", "give both")
     graphs = [store.load(net) for net in nets or NETS]
     for graph in graphs:
         if graph.info.rate is None and rate is None:
@@ -60,6 +84,20 @@ def command(nets: tuple[str, ...], blocks: tuple[int, ...], rate: int | None, as
         click.echo(json.dumps({"machine": machine, "rows": rows}, indent=1, allow_nan=False))
     else:
         _print(machine, rows)
+
+
+def _live(
+    nets: list[str], device: str, blocks: tuple[int, ...], seconds: float, plot: Path | None, *, as_json: bool
+) -> None:
+    from streamcnn.cli import live_bench  # loads ZeroMQ and PortAudio
+
+    if len(blocks) > 1:
+        raise InputError(f"--live measures one block size, {len(blocks)} are given")
+    announce_compilation()
+    stream, report = live_bench.measure(nets, device, blocks[0] if blocks else 256, seconds)
+    live_bench.show(report, as_json=as_json)
+    if plot is not None:
+        live_bench.draw(stream, report, plot)
 
 
 def _measured(graph: Graph, blocks: tuple[int, ...], rate: int) -> Iterator[dict]:

@@ -9,6 +9,8 @@ from streamcnn.engine import Engine
 from streamcnn.errors import InputError, MissingPartError
 from streamcnn.events import Detection, Event
 from streamcnn.graph.graph import Graph
+from streamcnn.graph.resample import resampler
+from streamcnn.inference.latency import Latency, quantiles_s, seconds_at
 from streamcnn.listener import Listener, load_listeners
 from streamcnn.sources.wav import AudioFile
 
@@ -46,17 +48,32 @@ def draw_replay(path: Path, stream: Stream, events: list[Event], picture: Path) 
     _save(figure, picture)
 
 
+class _Scores:
+    """A net's scores over a file's blocks: `hop_s` apart, of which the first stands at `first_s` and is known at `known_s`."""
+
+    def __init__(self, net: Listener, stream: Stream, rate: int):
+        own = net.graph.info.rate or rate
+        self._resampler = None if own == rate else Engine(resampler(rate, own, net.graph.input_channels))
+        self._engine = engine = Engine(net.graph, scale=stream.source.gain * net.graph.info.input_scale)
+        ahead_s = 0.0 if self._resampler is None else self._resampler.delay / rate
+        self.hop_s, self.first_s = engine.hop / own, engine.first / own
+        self.known_s = (engine.first + engine.delay) / own + ahead_s
+
+    def of(self, block: np.ndarray) -> np.ndarray:
+        """Return the scores that become known with a block."""
+        return self._engine.process(block if self._resampler is None else self._resampler.process(block))
+
+
 class _Peaks:
     """The highest score of a net over the time at which it is known, and its peaks where they were decided."""
 
     def __init__(self, net: Listener, stream: Stream, rate: int, step: int):
-        self._threshold, self._rate = net.thresholds[net.labels[0]], rate
-        self._engine = engine = Engine(net.graph, scale=stream.source.gain * net.graph.info.input_scale)
-        known = (engine.first + engine.delay) / rate
-        self._trace = _Envelope(max(1, step // engine.hop), rate / engine.hop, known)
+        self._threshold, self._rate, self._scores = net.thresholds[net.labels[0]], rate, _Scores(net, stream, rate)
+        hop_s = self._scores.hop_s
+        self._trace = _Envelope(max(1, int(step / rate / hop_s)), 1 / hop_s, self._scores.known_s)
 
     def add(self, block: np.ndarray) -> None:
-        self._trace.add(self._engine.process(block).max(axis=1, initial=-np.inf))
+        self._trace.add(self._scores.of(block).max(axis=1, initial=-np.inf))
 
     def draw(self, axis: object, signal: object, found: list[Detection]) -> None:
         self._trace.draw(axis, "tab:gray")
@@ -79,13 +96,14 @@ class _Tags:
 
     def __init__(self, net: Listener, stream: Stream, rate: int, step: int):
         self._net, self._rate = net, rate
-        self._engine = engine = Engine(net.graph, scale=stream.source.gain * net.graph.info.input_scale)
-        about = (engine.first - net.graph.info.target_lag) / rate
+        self._scores = scores = _Scores(net, stream, rate)
+        about = scores.first_s - net.graph.info.target_lag / (net.graph.info.rate or rate)
         self._columns = [net.labels.index(label) for label in net.watched]
-        self._traces = [_Envelope(max(1, step // engine.hop), rate / engine.hop, about) for _ in net.watched]
+        columns = max(1, int(step / rate / scores.hop_s))
+        self._traces = [_Envelope(columns, 1 / scores.hop_s, about) for _ in net.watched]
 
     def add(self, block: np.ndarray) -> None:
-        scores = self._engine.process(block)
+        scores = self._scores.of(block)
         for column, trace in zip(self._columns, self._traces, strict=True):
             trace.add(scores[:, column])
 
@@ -106,6 +124,33 @@ class _Tags:
                 high = signal.get_ylim()[1]
                 signal.text(start, high, event.label, fontsize="x-small", va="top", color="tab:red", clip_on=True)
         axis.set_title(f"{len(ended)} tags", loc="right", fontsize="small")
+
+
+def draw_latencies(latencies: dict[str, Latency], title: str, picture: Path) -> None:
+    """Draw how often each latency came, both on logarithmic scales, with its median and its 99th and 99.9th hundredths."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(
+        len(latencies), 1, figsize=(9, 2.4 * len(latencies) + 0.6), squeeze=False, sharex=True
+    )
+    for axis, (name, latency) in zip(axes[:, 0], latencies.items(), strict=True):
+        counts = latency.recent
+        edges = np.concatenate([[0], seconds_at(np.arange(len(counts)))]) * 1e3
+        used = np.flatnonzero(counts)
+        if len(used):
+            span = slice(used[0], used[-1] + 1)
+            axis.stairs(counts[span], edges[span.start : span.stop + 1], fill=True, color="tab:blue", alpha=0.8)
+            for share, style in ((0.5, "-"), (0.99, "--"), (0.999, ":")):
+                (at,) = quantiles_s(counts, (share,))
+                label = f"{share:.1%}: {at * 1e3:.3g} ms"
+                axis.axvline(at * 1e3, color="tab:red", linestyle=style, linewidth=1, label=label)
+            axis.legend(fontsize="small")
+        axis.set_title(f"{name} ({counts.sum()} times)", loc="left", fontsize="medium")
+        axis.set_yscale("log")
+        axis.set_ylabel("how often")
+    axes[-1, 0].set_xscale("log")
+    axes[-1, 0].set_xlabel("milliseconds")
+    figure.suptitle(title, fontsize="medium")
+    _save(figure, picture)
 
 
 def _mark(axis: object, seconds: list[float]) -> None:

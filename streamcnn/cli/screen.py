@@ -80,7 +80,7 @@ class RunScreen:
         self._rates: dict[str, int] = {}
         self._said: dict[str, str] = {}
         self._unlike: dict[str, int] = {}
-        self._troubles: dict[str, tuple] = {}
+        self._last: dict[str, Health] = {}
         self._waiting: queue.Queue[Event | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._error: OSError | None = None
@@ -167,16 +167,22 @@ class RunScreen:
             sys.stdout.flush()
 
     def _note_trouble(self, health: Health) -> None:
-        """Say when inference cannot keep up, what each net costs and which were switched off, and when that is over."""
-        trouble = (health.state == "behind", health.nets_off, health.recording_error)
-        before = self._troubles.get(health.stream, (False, (), None))
-        self._troubles[health.stream] = trouble
-        if trouble[:2] != before[:2]:
-            costs = ", ".join(f"{name} {cost:.1%}" for name, cost in health.costs.items())
-            what = "inference is behind" if trouble[0] else "inference keeps up"
-            off = f"; switched off: {', '.join(health.nets_off)}" if health.nets_off else ""
-            self.note(f"stream '{health.stream}': {what}{off}; each net's share of a core: {costs}")
-        if health.recording_error is not None and before[2] is None:
+        """Say once what is not as it should be: what is not permitted, nets that are switched off, a recording that ended."""
+        before = self._last.get(health.stream)
+        self._last[health.stream] = health
+        name = f"stream '{health.stream}'"
+        if before is None:
+            if health.callback == "Python":
+                self.note(f"{name}: this sounddevice takes no callback in machine code: it runs in Python")
+            for refused in health.not_permitted:
+                self.note(f"{name}: without {refused}")
+        behind, off = health.state == "behind", health.nets_off
+        if behind != (before is not None and before.state == "behind") or off != (before.nets_off if before else ()):
+            costs = ", ".join(f"{net} {cost:.1%}" for net, cost in health.costs.items())
+            switched = f"; switched off: {', '.join(off)}" if off else ""
+            state = "inference is behind" if behind else "inference keeps up"
+            self.note(f"{name}: {state}{switched}; each net's share of a core: {costs}")
+        if health.recording_error is not None and (before is None or before.recording_error is None):
             self.note(f"{health.recording_error}; listening goes on")
 
     def _note_state(self, health: Health) -> None:

@@ -20,11 +20,11 @@ _locking_stack = entry_point("int64(int64)")(_lock_stack)
 
 
 def core_for(number: int) -> int | None:
-    """Return the core for the real-time threads of stream `number`, from the last one down: the first serve the hardware."""
+    """Return the core for the real-time threads of stream `number`: another one for each, and for the next daemon's."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     cores = sorted(os.sched_getaffinity(0))
-    return cores[-1 - number % len(cores)]
+    return cores[(os.getpid() + number) % len(cores)]
 
 
 def mask_of(core: int | None) -> np.ndarray:

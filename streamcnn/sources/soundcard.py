@@ -5,6 +5,8 @@ closed, so the source keeps what it works on.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,8 @@ from streamcnn.inference.latency import Latency
 from streamcnn.quiet import quiet_libraries
 from streamcnn.ring import Ring
 from streamcnn.sources.live import LiveSource
+
+PLAYED = 4096  # frames at a time
 
 
 class Device(NamedTuple):
@@ -158,6 +162,36 @@ class SoundCard(LiveSource):
         self._ear.hear(
             np.ascontiguousarray(samples), times.inputBufferAdcTime, times.currentTime, overflow=status.input_overflow
         )
+
+
+@contextmanager
+def played(device: str, rate: int, samples: np.ndarray) -> Iterator[None]:
+    """Play float32 samples (frames,) on a device, again and again, as long as the context lasts.
+
+    Raises DeviceError where it cannot be played on, MissingPartError without PortAudio.
+    """
+    sounddevice, stopping, data = _sounddevice(), threading.Event(), samples.astype(np.float32).tobytes()
+    try:
+        with quiet_libraries():
+            stream = sounddevice.RawOutputStream(device=device, samplerate=rate, channels=1, dtype="float32")
+            stream.start()
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise DeviceError(f"device '{device}' cannot be played on: {_reason(error)}") from error
+
+    def play() -> None:
+        while not stopping.is_set():
+            for first in range(0, len(data), 4 * PLAYED):
+                if not stopping.is_set():
+                    stream.write(data[first : first + 4 * PLAYED])
+
+    player = threading.Thread(target=play, name="player", daemon=True)
+    player.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        player.join()
+        stream.close(ignore_errors=True)
 
 
 def _sounddevice() -> object:
