@@ -15,24 +15,20 @@ So frames in which nothing can be decided need not be processed: whoever knows o
 
 import time
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from itertools import groupby
 
 import numpy as np
 
 from streamcnn.clock import Clock
-from streamcnn.detect.hits import Hit, hit_of, scores_of
-from streamcnn.engine import Engine
-from streamcnn.errors import ConfigError, GraphError
+from streamcnn.detect.hits import TRUNCATED, Hit, hit_of, scores_of
 from streamcnn.events import Detection, Event, Gap, utc
-from streamcnn.graph.resample import resampler
-from streamcnn.graph.store import identity
 from streamcnn.inference import kernels
 from streamcnn.inference import tables as T
 from streamcnn.inference.latency import Latency
 from streamcnn.inference.loop import SPELLS, looping
 from streamcnn.listener import Listener
 from streamcnn.ring import Ring
+from streamcnn.runner import Runner, Stage, nearest
 from streamcnn.system import Bell, c_functions
 
 FEWEST_RECORDS = 4096
@@ -71,10 +67,10 @@ class Pipeline:
         self._names = {"stream": stream, "session": session}
         self._causes = list(T.CAUSES)
         rates = [listener.graph.info.rate or unknown_rate or rate for listener in listeners]
-        self._stages = [_Stage(rate, to, channels, mask_edges) for to in dict.fromkeys((rate, *rates))]
+        self._stages = [Stage(rate, to, channels, mask_edges) for to in dict.fromkeys((rate, *rates))]
         stages = {stage.rate: number for number, stage in enumerate(self._stages)}
         self.runners = [
-            _Runner(listener, self._stages[stages[to]], channels, gain)
+            Runner(listener, self._stages[stages[to]], channels, gain)
             for listener, to in zip(listeners, rates, strict=True)
         ]
         self._stage_tables = np.stack([stage.table for stage in self._stages])
@@ -281,7 +277,7 @@ class Pipeline:
     @staticmethod
     def _group(row: list[int]) -> tuple[int, int, int]:
         """What records have in common that were decided in one piece."""
-        return row[T.KIND], row[T.SEEN], row[T.HIT_AT + 6] if row[T.KIND] == T.HIT else 0
+        return row[T.KIND], row[T.SEEN], row[T.HIT_AT + TRUNCATED] if row[T.KIND] == T.HIT else 0
 
     def _observe(self, row: list[int]) -> None:
         self.clock.observe(row[T.OF_SAMPLE], row[T.OF_ARRIVAL], row[T.OF_AGE], row[T.OF_UTC])
@@ -301,7 +297,7 @@ class Pipeline:
             cause=self._causes[cause],
         )
 
-    def _detection(self, runner: "_Runner", hit: Hit, started: int, seen: int) -> Detection:
+    def _detection(self, runner: Runner, hit: Hit, started: int, seen: int) -> Detection:
         self.detections += hit.phase == "confirmed"
         listener, onset = runner.listener, runner.sample(hit.onset, started)
         label, exact = listener.labels[hit.output], runner.position(hit.peak, started)
@@ -325,114 +321,3 @@ class Pipeline:
             time_error_s=time[1] if time else None,
             time_s=nearest(exact) / self.rate if self.clock is None else None,
         )
-
-
-def nearest(position: Fraction | int) -> int:
-    """Return the whole number nearest to a position, the later one of two."""
-    return (position + Fraction(1, 2)).__floor__()
-
-
-class _Stage:
-    """The stream's frames at a rate: as they are, or through a resampler."""
-
-    def __init__(self, stream_rate: int, rate: int, channels: int, mask_edges: bool):
-        self.rate = rate
-        self.ratio = Fraction(rate, stream_rate)  # its frames for each of the stream's
-        self.graph = None if rate == stream_rate else resampler(stream_rate, rate, channels)
-        self.table = np.zeros(T.STAGE_COLUMNS, np.int64)
-        self.table[[T.UP, T.DOWN, T.PERIOD]] = self.ratio.numerator, self.ratio.denominator, self.ratio.denominator
-        self.most_frames = kernels.PIECE
-        if self.graph is not None:
-            self.engine = Engine(self.graph)
-            self.most_frames = self.engine.max_output_frames(kernels.PIECE)
-            self._frames = np.zeros((self.most_frames, channels), np.float32)
-            self.table[T.PADDED] = self.graph.padded_frames if mask_edges else 0
-            self.table[T.FRAMES_AT] = self._frames.ctypes.data
-            self.table[[T.CODE, T.PROGRAM]], self.table[T.RESET] = self.engine.machine_code, self.engine.resetting_code
-
-    def position(self, frame: int) -> Fraction | int:
-        """Return the sample at which a frame stands."""
-        return frame if self.graph is None else frame / self.ratio
-
-    def known_with(self, frame: int) -> int:
-        """Return the sample with which a frame becomes known."""
-        return frame if self.graph is None else self.graph.known_after(frame)
-
-    def flush(self) -> np.ndarray | None:
-        """End the signal; return its last frames."""
-        return None if self.graph is None else self.engine.flush()
-
-    @property
-    def memory(self) -> list[np.ndarray]:
-        """All memory that it touches."""
-        return [] if self.graph is None else [self._frames, *self.engine.memory]
-
-
-class _Runner:
-    """One net with its engine and its detector, on the frames of a stage."""
-
-    def __init__(self, listener: Listener, stage: _Stage, channels: int, gain: float):
-        graph = listener.graph
-        if graph.input_channels != channels:
-            raise GraphError(
-                f"net '{listener.name}' takes {graph.input_channels} channels, its stream has {channels}",
-                "select as many with 'channels'",
-            )
-        scale = gain * graph.info.input_scale
-        if not 0 < abs(scale) < float(np.finfo(np.float32).max):
-            raise ConfigError(
-                f"net '{listener.name}': gain {gain:g} times input scale {graph.info.input_scale:g} is {scale:g}",
-                "choose a gain that float32 samples survive",
-            )
-        self.listener, self.stage, self._graph = listener, stage, graph
-        self.net = identity(graph)
-        self.detector = listener.detector(stage.rate)
-        self._engine = Engine(graph, scale=scale)
-        most = self._engine.max_output_frames(stage.most_frames)
-        self.most_hits = self.detector.most_hits(most)
-        self._scores = np.zeros((most, graph.output_channels), np.float32)
-        self._hits = np.zeros((self.most_hits, T.RECORD_COLUMNS - T.HIT_AT), np.int64)
-        self._reach = max(0, graph.padded_frames, -(-(graph.info.warmup_frames - graph.first) // graph.hop))
-
-    def table(self, mask_edges: bool) -> np.ndarray:
-        """Return its row of the table."""
-        row = np.zeros(T.RUNNER_COLUMNS, np.int64)
-        row[[T.CODE, T.PROGRAM]], row[T.RESET] = self._engine.machine_code, self._engine.resetting_code
-        row[[T.SCAN, T.END_RUNS, T.FORGET]] = self.detector.machine_code
-        row[T.DETECTOR] = self.detector.table.ctypes.data
-        row[T.SCORES_AT], row[T.HITS_AT] = self._scores.ctypes.data, self._hits.ctypes.data
-        row[T.REACH], row[T.MASKS] = self._reach, self._reach if mask_edges else 0
-        row[T.REPEATS] = self._graph.period
-        row[T.SCORE_VALUES], row[T.FRAME_VALUES] = self._graph.output_channels, self._graph.input_channels
-        row[T.ON] = row[T.WANTED] = 1
-        return row
-
-    @property
-    def lead(self) -> int:
-        """How many input frames its engine and its detector need before they decide as if they had seen all."""
-        return (self._reach + self.detector.memory) * self._engine.hop
-
-    def flush(self, tail: np.ndarray | None, given: int) -> list[Hit]:
-        """End the engine's signal with its stage's last frames; `given`: how many scores there were before."""
-        parts = [] if tail is None else [self._engine.process(tail)]
-        scores = np.concatenate([*parts, self._engine.flush()])
-        masked = min(len(scores), max(0, int(self.detector.table[0]) - given))
-        return self.detector.process(scores[masked:], len(scores) - masked)
-
-    def position(self, frame: int, started: int) -> Fraction | int:
-        """Return the sample at which an event seen in an output frame happened; `started`: where the engine did."""
-        first = started + self._engine.first - self._graph.info.target_lag
-        return self.stage.position(first + frame * self._engine.hop)
-
-    def sample(self, frame: int, started: int) -> int:
-        """Return the same as a whole number."""
-        return nearest(self.position(frame, started))
-
-    def decided(self, frame: int, started: int, seen: int) -> int:
-        """Return the sample with which an output frame became known: at the latest the last one seen."""
-        return min(self.stage.known_with(started + self._graph.known_after(frame)), seen - 1)
-
-    @property
-    def memory(self) -> list[np.ndarray]:
-        """All memory that it touches."""
-        return [self._scores, self._hits, self.detector.table, *self._engine.memory]
