@@ -17,7 +17,6 @@ off. The level is the earliest arrival of the last minute, given the drift. What
 where the block was hardly late: the median, among the earliest tenth of the pairs, of when the sample was converted.
 """
 
-from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ EXPECTILE, ROUNDS, FAR = 0.25, 8, 4.0  # and how often pairs farther off than so
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 LEAST_ERROR_S = 1e-6
 PAIRS = 8192
+FITTED = 1500  # of them, at most: more of ten minutes would say no more about the drift, and take longer
 
 
 class Estimate(NamedTuple):
@@ -52,7 +52,8 @@ class Clock:
 
     def __init__(self, rate: int):
         self._rate = rate
-        self._pairs: deque[tuple[int, float, float]] = deque(maxlen=PAIRS)
+        self._pairs = np.zeros((2 * PAIRS, 3))  # sample, lateness and age in ns; of them the first `_count`
+        self._count = 0
         self._utc_ahead_ns = 0.0
         self._slope: float | None = None  # of arrival over sample / rate, minus 1
         self._estimate: Estimate | None = None
@@ -62,15 +63,16 @@ class Clock:
 
         `age_ns`: how long before that its first sample was converted. `utc_ahead_ns`: UTC minus the monotonic clock, then.
         """
-        late = arrival_ns - sample / self._rate * SECOND
-        self._pairs.append((sample, late, age_ns))
+        if self._count == len(self._pairs):
+            self._pairs[:PAIRS] = self._pairs[PAIRS:]
+            self._count = PAIRS
+        self._pairs[self._count] = sample, arrival_ns - sample / self._rate * SECOND, age_ns
+        self._count += 1
         self._utc_ahead_ns = utc_ahead_ns
-        while sample - self._pairs[0][0] > DRIFT_S * self._rate:
-            self._pairs.popleft()
 
     def restart(self) -> None:
         """Forget all but the drift: an unknown number of samples was lost."""
-        self._pairs.clear()
+        self._count = 0
         self._estimate = None
 
     @property
@@ -80,7 +82,8 @@ class Clock:
 
     def refresh(self) -> Estimate | None:
         """Return the estimate, made anew (it takes some tenths of a millisecond) where the last one is a second old."""
-        if self._pairs and (self._estimate is None or self._pairs[-1][0] - self._estimate.sample >= self._rate):
+        newest = self._pairs[self._count - 1, 0]
+        if self._count and (self._estimate is None or newest - self._estimate.sample >= self._rate):
             self._estimate = self._estimated()
         return self._estimate
 
@@ -93,13 +96,15 @@ class Clock:
         return (converted + self._utc_ahead_ns) / SECOND, known.error_s
 
     def _estimated(self) -> Estimate:
-        samples, late, ages = np.array(self._pairs).T
+        samples, late, ages = self._pairs[max(0, self._count - PAIRS) : self._count].T
         newest = samples[-1]
         seconds = (samples - newest) / self._rate
-        if seconds[0] <= -SETTLING_S:
-            self._slope = _slope(seconds, late) / SECOND
+        past = np.searchsorted(seconds, -DRIFT_S)
+        if seconds[past] <= -SETTLING_S:
+            step = -(-(len(seconds) - past) // FITTED)
+            self._slope = _slope(seconds[past::step], late[past::step]) / SECOND
         slope = self._slope or 0.0
-        recent = seconds >= -LEVEL_S
+        recent = slice(np.searchsorted(seconds, -LEVEL_S), None)
         above = late[recent] - slope * SECOND * seconds[recent]
         level = above.min()
         early = above <= np.quantile(above, EARLY)

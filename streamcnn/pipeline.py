@@ -21,6 +21,7 @@ import numpy as np
 
 from streamcnn.clock import Clock
 from streamcnn.detect.hits import TRUNCATED, Hit, hit_of, scores_of
+from streamcnn.errors import InputError
 from streamcnn.events import Detection, Event, Gap, utc
 from streamcnn.inference import kernels
 from streamcnn.inference import tables as T
@@ -57,11 +58,11 @@ class Pipeline:
         mask_edges: bool = True,
         unknown_rate: int | None = None,
     ):
-        self.rate = rate
+        self.rate, self.channels = rate, channels
         self.detections = 0
         self.clock = clock
         self.on_pair: Callable[[int, int, int, int], None] | None = None  # told the pairs of times, about one a second
-        self._told_pair = T.NOWHERE
+        self._told_pair, self._epoch = T.NOWHERE, 0
         self.latency = Latency()
         self._mask_edges = mask_edges
         self._names = {"stream": stream, "session": session}
@@ -109,8 +110,12 @@ class Pipeline:
     def process(self, samples: np.ndarray) -> list[Event]:
         """Process float32 frames (frames, channels), C-ordered, that follow the last ones; return what was decided.
 
-        A run of frames that hold NaN or Inf is a gap, reported when it ends.
+        A run of frames that hold NaN or Inf is a gap, reported when it ends. Raises InputError for any other array.
         """
+        if samples.dtype != np.float32 or samples.shape[1:] != (self.channels,) or not samples.flags.c_contiguous:
+            raise InputError(
+                f"a block of {samples.dtype} {samples.shape}, expected float32 (frames, {self.channels}), in C's order"
+            )
         done, events = 0, []
         while True:
             rest = samples[done:]
@@ -165,8 +170,11 @@ class Pipeline:
         if not self._mask_edges and self._table[T.BAD_FROM] == T.NOWHERE:
             tails = {id(stage): stage.flush() for stage in self._stages}
             for number, runner in enumerate(self.runners):
-                started, given = self._runner_tables[number, [T.STARTED, T.GIVEN]]
-                for hit in runner.flush(tails[id(runner.stage)], int(given)):
+                started, given, on = self._runner_tables[number, [T.STARTED, T.GIVEN, T.ON]]
+                come = self._stage_tables[self._runner_tables[number, T.STAGE], T.COUNT]
+                tail = tails[id(runner.stage)]
+                tail = None if tail is None else tail[max(0, started - come) :]
+                for hit in runner.flush(tail, int(given)) if on else ():
                     events.append(self._detection(runner, hit, int(started), self.sample))
         kernels.ending_runs()(self._address)
         return events + self._drained()
@@ -179,16 +187,17 @@ class Pipeline:
         for code in (kernels.advancing, kernels.skipping, kernels.switching, looping):
             code()
 
-    def listen(self, ring: Ring, news: Bell, recording: Ring | None = None) -> None:
+    def listen(self, ring: Ring, news: Bell, recording: Ring | None = None, *, patient: bool = False) -> None:
         """Take frames from a ring until it is closed and empty, without the GIL.
 
         `news` is rung when there is something to drain. `recording`: a ring that gets all blocks, with
-        what is missing between them.
+        what is missing between them; `patient`: what comes can wait until that ring has room.
         """
         code = kernels.advancing(), kernels.skipping(), kernels.switching()
         self._table[[T.ADVANCING, T.SKIPPING, T.SWITCHING]] = code
         self._table[[T.RING_AT, T.LISTENING, T.NEWS]] = ring.address, ring.bell.listening, news.ringing
         self._table[T.RECORDING] = recording.producer.ctypes.data if recording is not None else 0
+        self._table[T.PATIENT] = patient
         looping()(self._address)
 
     def drain(self) -> list[tuple[Event, int]]:
@@ -204,10 +213,14 @@ class Pipeline:
         """Tell `listen` what is known of the card's clock by now."""
         if self.clock is None or self.clock.refresh() is None:
             return
-        known = self.clock.estimate
-        self._table[[T.KNOWN_SAMPLE, T.KNOWN_ARRIVAL, T.KNOWN_PERIOD, T.KNOWN_SPREAD, T.KNOWN]] = (
-            known.sample, known.arrival_ns, known.period_ns * 1000, known.spread_ns, 1
+        known, count = self.clock.estimate, int(self._table[T.KNOWN]) + 1
+        if self._table[T.EPOCH] != self._epoch:
+            return  # what is known is of before a loss that has not been read yet
+        slot = T.KNOWN_SLOTS + count % 2 * T.KNOWN_COLUMNS
+        self._table[slot : slot + T.KNOWN_COLUMNS] = (
+            known.sample, known.arrival_ns, known.period_ns * 1000, known.spread_ns
         )  # fmt: skip
+        self._table[T.KNOWN] = count
 
     @property
     def busy_ns(self) -> int:
@@ -289,6 +302,7 @@ class Pipeline:
         start, frames, error, cause = row[T.GAP_START : T.GAP_CAUSE + 1]
         if error and self.clock is not None:
             self.clock.restart()
+            self._epoch, self._told_pair = self._epoch + 1, T.NOWHERE
         return Gap(
             **self._names,
             start_sample=start,

@@ -16,12 +16,12 @@ from streamcnn import config as configuration
 from streamcnn.batch.device import device
 from streamcnn.batch.screen import Screen, Screened, smoothed
 from streamcnn.clock import Clock
-from streamcnn.errors import AudioFileError, ConfigError, RateError
+from streamcnn.errors import AudioFileError, ConfigError, InputError, RateError
 from streamcnn.events import Event
 from streamcnn.listener import load_listeners, stream_rate
 from streamcnn.optional import keras_module
 from streamcnn.pipeline import Pipeline
-from streamcnn.sinks.recording import Entry, Lost, Pair, Switched, control_track
+from streamcnn.sinks.recording import ALONE, Entry, Lost, Pair, Switched, control_path, control_track
 from streamcnn.sources.wav import AudioFile
 
 DEFAULT_BLOCK = 16384
@@ -165,7 +165,6 @@ class _Stream:
         self._nets = load_listeners(self._settings)
         self._rate = rate or self._settings.source.rate  # of nets that do not know theirs
         self.mask_edges = mask_edges
-        stream_rate(self._nets, self._rate)
 
     @property
     def own_rate(self) -> int:
@@ -182,9 +181,9 @@ class _Stream:
     def pipeline(self, path: Path, session: str | None, rate: int) -> Pipeline:
         """Make a pipeline for a file of a rate in Hz."""
         session = (session or path.name).encode(errors="backslashreplace").decode()  # names of files may be any bytes
-        return self._pipeline(self._settings.name, session, rate, None)
+        return self._pipeline(self._settings.name, session, rate, None, self._rate)
 
-    def _pipeline(self, name: str, session: str, rate: int, clock: Clock | None) -> Pipeline:
+    def _pipeline(self, name: str, session: str, rate: int, clock: Clock | None, unknown_rate: int | None) -> Pipeline:
         source = self._settings.source
         return Pipeline(
             name,
@@ -195,15 +194,18 @@ class _Stream:
             gain=source.gain,
             clock=clock,
             mask_edges=self.mask_edges,
-            unknown_rate=self._rate,
+            unknown_rate=unknown_rate,
         )
 
     def whole(self, path: Path, session: str | None, block: int) -> Iterator[Event]:
-        """Yield the events of a file, every frame of it processed; of a recording, as it went."""
+        """Return the events of a file, every frame of it processed; of a recording, as it went."""
         track = control_track(path)
         if track is not None:
-            yield from self._recorded(path, track, block)
-            return
+            return self._recorded(path, track, block)
+        stream_rate(self._nets, self._rate)
+        return self._unrecorded(path, session, block)
+
+    def _unrecorded(self, path: Path, session: str | None, block: int) -> Iterator[Event]:
         with self.opened(path) as file:
             pipeline = self.pipeline(path, session, file.rate)
             for samples in file.blocks(block):
@@ -213,10 +215,17 @@ class _Stream:
     def _recorded(self, path: Path, track: list[Entry], block: int) -> Iterator[Event]:
         """Yield the events of a recording: what its control track says happens just before the frame at which it did."""
         recorded, pairs = track[0], deque(entry for entry in track if isinstance(entry, Pair))
-        channels = tuple(range(1, recorded.channels + 1))
-        with AudioFile(path, channels) as file:
+        wanted = len(self._settings.source.channels)
+        if recorded.channels != wanted:
+            raise ConfigError(
+                f"{path}: was recorded with {recorded.channels} channels, the configuration selects {wanted}",
+                "name as many in 'channels'; which ones of the device they were does not matter",
+            )
+        with AudioFile(path, tuple(range(1, recorded.channels + 1))) as file:
+            if file.rate != recorded.rate:
+                raise InputError(f"{path}: is of {file.rate} Hz, its control track of {recorded.rate} Hz", ALONE)
             clock = Clock(recorded.rate) if recorded.clocked else None
-            pipeline, at = self._pipeline(recorded.stream, recorded.session, file.rate, clock), 0
+            pipeline, at = self._pipeline(recorded.stream, recorded.session, file.rate, clock, recorded.rate), 0
             for entry in (*(entry for entry in track if isinstance(entry, Lost | Switched)), None):
                 end = file.frames if entry is None else min(file.frames, entry.at)
                 while at < end:
@@ -227,6 +236,14 @@ class _Stream:
                         clock.refresh()
                     yield from pipeline.process(samples)
                     at += len(samples)
+                if entry is None or entry.at > file.frames:
+                    break  # the samples that came before it were never written
+                if (entry.at, entry.sample) != (at, pipeline.sample):
+                    raise InputError(
+                        f"{control_path(path)}: sample {entry.sample} is said to be the file's frame {entry.at}, "
+                        f"but sample {pipeline.sample} is its frame {at}",
+                        ALONE,
+                    )
                 match entry:
                     case Lost():
                         yield from pipeline.skip(entry.frames, entry.cause, entry.frames_error)

@@ -1,6 +1,6 @@
 """The ring between a source and the inference thread: one producer, one consumer, no lock and no GIL on the way.
 
-Rules. All of it lies in one piece of shared memory (a memfd, so that a child process can serve a device): a header of
+Rules. All of it lies in one piece of shared memory (a memfd, which a process that serves a device could share): a header of
 numbers, each written by one side only; a table of block records; and the frames. A block that does not fit is dropped
 whole and counted, and because sample numbers go on, the consumer sees exactly which samples are missing. Whoever finds
 nothing to do says so (WAITING) and looks once more before it sleeps, so that nobody is woken in vain or sleeps on.
@@ -22,7 +22,7 @@ import numpy as np
 
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.kernel import address_of, floats, integers, kernel
-from streamcnn.system import Bell, c_functions, look, publish, wake
+from streamcnn.system import Bell, c_functions, look, publish, rouse
 
 MAX_BLOCKS = 4096
 POLL_S = 0.002
@@ -69,7 +69,7 @@ def push(producer, source, step, columns, frames, arrived, age, flags, lost, los
     waiting = first - look(at + 8 * FRAMES_OUT)
     ring[NEXT_SAMPLE] = sample + frames
     if waiting + frames > ring[CAPACITY] or ring[WRITTEN] - look(at + 8 * READ) >= MAX_BLOCKS:
-        ring[PENDING] = flags
+        ring[PENDING] = flags & DRIVER_OVERFLOW
         ring[OVERFLOWS] += 1
         ring[LOST_FRAMES] += frames
         return False
@@ -82,8 +82,7 @@ def push(producer, source, step, columns, frames, arrived, age, flags, lost, los
     ring[FRAMES_IN] = first + frames
     ring[HIGH_WATER] = max(ring[HIGH_WATER], waiting + frames)
     publish(at + 8 * WRITTEN, ring[WRITTEN] + 1)
-    if look(at + 8 * WAITING):
-        wake(producer[FUNCTIONS_AT], producer[RINGING], address_of(producer) + 8 * PLACE)
+    rouse(producer[FUNCTIONS_AT], at + 8 * WAITING, producer[RINGING], address_of(producer) + 8 * PLACE)
     return True
 
 
@@ -107,11 +106,20 @@ def copy_in(ring, at, place, source, step, columns, frames):
         place = 0
 
 
+def _close(producer):
+    """Say that no more blocks will come."""
+    producer = integers(producer)
+    at = producer[RING_AT]
+    publish(at + 8 * CLOSED, 1)
+    rouse(producer[FUNCTIONS_AT], at + 8 * WAITING, producer[RINGING], address_of(producer) + 8 * PLACE)
+
+
 def _push(producer, source, step, columns, frames, arrived, age, flags):
     """Call `push` from Python."""
     return push(integers(producer), source, step, columns, frames, arrived, age, flags, 0, 0, NOTHING_LOST)
 
 
+_closing = entry_point("void(int64)")(_close)
 _pushing = entry_point("boolean(int64, int64, int64, int64, int64, int64, int64, int64)")(_push)
 
 
@@ -177,6 +185,12 @@ class Ring:
         return int(self._header[FRAMES_IN] - self._header[FRAMES_OUT])
 
     @property
+    def filled(self) -> float:
+        """How full it is: the share of the frames or of the blocks that fit, whichever is more."""
+        blocks = int(self._header[WRITTEN] - self._header[READ])
+        return max(self.waiting_frames / self.capacity, blocks / MAX_BLOCKS)
+
+    @property
     def overflows(self) -> int:
         """How many blocks the ring could not take, and how often the driver said that it lost frames."""
         return int(self._header[OVERFLOWS])
@@ -221,8 +235,7 @@ class Ring:
 
     def close(self) -> None:
         """Say that no more blocks will come."""
-        self._header[CLOSED] = 1
-        self.bell.ring()
+        _closing()(self.producer.ctypes.data)
 
     def rest(self) -> Iterator[Block]:
         """Yield the blocks that wait, for a consumer in Python; a block's samples are valid until the next is asked for."""
@@ -240,7 +253,7 @@ class Ring:
 
 
 def _shared_memory(size: int) -> mmap.mmap:
-    """Return zeroed memory that child processes can share."""
+    """Return zeroed memory behind a descriptor."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("streamcnn-ring", os.MFD_CLOEXEC)
     else:

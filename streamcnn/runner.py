@@ -122,4 +122,4 @@ class Runner:
     @property
     def memory(self) -> list[np.ndarray]:
         """All memory that it touches."""
-        return [self._scores, self._hits, self.detector.table, *self._engine.memory]
+        return [self._scores, self._hits, *self.detector.arrays, *self._engine.memory]

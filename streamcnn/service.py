@@ -172,9 +172,8 @@ class StreamService:
                 "check the cable and 'streamcnn devices', then start again",
             )
         self._pipeline.follow_clock()
-        waiting = self._ring.waiting_frames / self._ring.capacity
         if self.source.paced:
-            self._pipeline.want(self._guard.decide(waiting, self._load, self._costs, time.monotonic()))
+            self._pipeline.want(self._guard.decide(self._ring.filled, self._load, self._costs, time.monotonic()))
         said, self._said = self._said, (self._guard.behind, self._guard.on, self._recording_error)
         return said != self._said
 
@@ -246,7 +245,7 @@ class StreamService:
             recorded = self._recording.ring if self._recording is not None else None
             rings = [ring.memory for ring in (self._ring, recorded) if ring is not None]
             self.refused = be_real_time([*self._pipeline.memory, *rings], self._core)
-            self._pipeline.listen(self._ring, self._news, recorded)
+            self._pipeline.listen(self._ring, self._news, recorded, patient=not self.source.paced)
         except Exception as error:  # noqa: BLE001 (handed to the thread that can report it)
             self._error = error
             self.source.stop()
@@ -304,8 +303,8 @@ def run(
                     manager.alive()
                     for stream in streams:
                         stream.forget_progress()
-            if news.wait(min(POLL_S, max(0.0, next_health - now))):
-                yield from _drained(streams, publisher)
+            news.wait(min(POLL_S, max(0.0, next_health - now)))
+            yield from _drained(streams, publisher)  # not all that must be read is news
     finally:
         manager.stopping()
         for stream in streams:

@@ -10,7 +10,9 @@ import contextlib
 import ctypes
 import functools
 import os
+import platform
 import select
+import sys
 import time
 
 import numpy as np
@@ -21,8 +23,10 @@ from numba.extending import intrinsic
 
 from streamcnn.compiler.kernel import INT, integers, kernel
 
-CLOCK_GETTIME, WRITE, READ, POLL, SET_SCHEDULER, SET_AFFINITY = range(6)  # rows of the table
-_NAMES = ("clock_gettime", "write", "read", "poll", "sched_setscheduler", "sched_setaffinity")
+CLOCK_GETTIME, WRITE, READ, POLL, SET_SCHEDULER, SET_AFFINITY, SYSCALL, FUTEX = range(8)  # rows of the table
+_NAMES = ("clock_gettime", "write", "read", "poll", "sched_setscheduler", "sched_setaffinity", "syscall")
+_FUTEX = {"x86_64": 202, "aarch64": 98}  # the system call's number (Linux; syscalls(2))
+FUTEX_WAIT, FUTEX_WAKE = 128, 129  # of this process only
 MONOTONIC, REALTIME = time.CLOCK_MONOTONIC, time.CLOCK_REALTIME
 SECOND = 1_000_000_000  # ns
 FIFO = getattr(os, "SCHED_FIFO", 1)
@@ -32,12 +36,16 @@ WORD = ir.IntType(32)
 
 @functools.cache
 def c_functions() -> np.ndarray:
-    """Return the addresses of the C functions that kernels call, int64, for this process; 0 for one that the system lacks."""
+    """Return the addresses of the C functions that kernels call, int64, for this process; 0 for one that the system lacks.
+
+    The last row is the number of the system call `futex`, 0 where there is none.
+    """
     library = ctypes.CDLL(None)
     found = [
         ctypes.cast(getattr(library, name), ctypes.c_void_p).value if hasattr(library, name) else 0 for name in _NAMES
     ]
-    return np.array(found, np.int64)
+    futex = _FUTEX.get(platform.machine(), 0) if sys.platform == "linux" else 0
+    return np.array([*found, futex], np.int64)
 
 
 @intrinsic
@@ -114,6 +122,32 @@ def wake(functions, descriptor, place):
 def wait(functions, descriptor, place):
     """Wait to be woken at a descriptor; `place` is one for an int64."""
     c_call(integers(functions)[READ], (descriptor, place, 8))
+
+
+@kernel
+def go_to_sleep(functions, word, descriptor, place):
+    """Wait to be roused, once the int64 at the address `word` has been set to 1, and its reason looked at again."""
+    library = integers(functions)
+    if library[FUTEX]:
+        c_call(library[SYSCALL], (library[FUTEX], word, FUTEX_WAIT, 1, 0, 0, 0))
+    else:
+        wait(functions, descriptor, place)
+
+
+@kernel
+def rouse(functions, word, descriptor, place):
+    """Wake who sleeps there, if somebody does.
+
+    A futex, which takes two thirds of the time that an eventfd does; where there is none, what stands behind the descriptor.
+    """
+    if not look(word):
+        return
+    library = integers(functions)
+    publish(word, 0)
+    if library[FUTEX]:
+        c_call(library[SYSCALL], (library[FUTEX], word, FUTEX_WAKE, 1, 0, 0, 0))
+    else:
+        wake(functions, descriptor, place)
 
 
 @kernel

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamcnn import config
 from streamcnn.config import Peak
-from streamcnn.errors import AudioFileError, ConfigError, GraphError, RateError
+from streamcnn.errors import AudioFileError, ConfigError, GraphError, InputError, RateError
 from streamcnn.events import Detection, Event, Gap
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
@@ -105,6 +105,25 @@ def test_each_output_has_its_label():
         ("up", 500, "s/x/n/up/500"),
         ("down", 1500, "s/x/n/down/1500"),
     ]
+
+
+def test_a_net_that_is_off_adds_nothing_at_the_end():
+    """With Keras' edges, the padded end of the signal counts for nets that are on, and for no others."""
+    x, layer = ramps([996], 1000), Conv1D(kernel=np.ones((9, 1, 1)), padding="same")
+    graph = Graph.sequential([layer], info=NetInfo(name="n", threshold=2.0))
+    for on, count in ((True, 1), (False, 0)):
+        pipeline = Pipeline("s", "x", RATE, 1, [Listener("n", graph, Peak())], mask_edges=False)
+        pipeline.process(x[:900, None])
+        pipeline.switch("n", on=on)
+        events = pipeline.process(np.ascontiguousarray(x[900:, None])) + pipeline.finish()
+        assert len(events) == count
+
+
+@pytest.mark.parametrize("block", [np.zeros((4, 2), np.float32), np.zeros((4, 1)), np.zeros((8, 1), np.float32)[::2]])
+def test_only_blocks_of_the_streams_own_form_are_taken(block: np.ndarray):
+    """Other channels, other numbers, other orders are refused: what works on addresses cannot see them."""
+    with pytest.raises(InputError, match="expected float32"):
+        Pipeline("s", "x", RATE, 1, [LECTURE]).process(block)
 
 
 def test_a_net_without_a_threshold_is_refused(tmp_path: Path):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -16,15 +17,15 @@ from hypothesis import strategies as st
 
 from streamcnn import config
 from streamcnn.clock import SECOND, Clock
-from streamcnn.errors import InputError
+from streamcnn.errors import InputError, StreamcnnError
 from streamcnn.events import Detection, Event, Gap, Health
 from streamcnn.graph import store
 from streamcnn.listener import load_listeners
 from streamcnn.pipeline import Pipeline
 from streamcnn.replaying import replay
-from streamcnn.ring import Ring
+from streamcnn.ring import MAX_BLOCKS, Ring
 from streamcnn.sinks import recording as recordings
-from streamcnn.sinks.recording import End, Recording, Session, control_path, control_track
+from streamcnn.sinks.recording import End, Lost, Recording, Session, Switched, control_path, control_track
 from streamcnn.sources.wav import AudioFile
 from streamcnn.system import Bell
 from streamcnn.wire.subscriber import Subscriber
@@ -129,7 +130,7 @@ def test_a_recording_replays_to_its_live_events(
     """Whatever happens in a session (NaNs, overflows, lost frames, switched nets), its recording gives the same events."""
     studio = Studio(tmp_path_factory.mktemp("session") / "x.wav", settings_)
     random = np.random.default_rng(seed)
-    for act, number in [("hear", 1500), *script, ("hear", 1500)]:
+    for act, number in [("hear", 1500), *script]:
         samples = ramps([k for k in range(100, number - 10, EDGE)] if act == "hear" else [], max(number, 0), 0.02, seed)
         match act:
             case "hear":
@@ -147,6 +148,82 @@ def test_a_recording_replays_to_its_live_events(
     live = studio.end()
     again = list(replay(studio.path, settings_, block=block))
     assert essence(again) == essence(live)
+
+
+def test_frames_that_the_recording_lost_do_not_turn_into_something_else(tmp_path: Path, settings_: config.Config):
+    """Where the disk is too slow, a switch waits until it can be noted, and the recording says what it lacks."""
+    studio = Studio(tmp_path / "x.wav", settings_)
+    studio.hear(ramps([2000], 4000))
+    wait_until(lambda: studio.recording.ring.waiting_frames == 0, "the writer")
+    rest, studio.recording.ring.rest = studio.recording.ring.rest, lambda: iter(())  # a disk that hangs
+    for _ in range(MAX_BLOCKS + 5):
+        studio.hear(np.zeros(8, np.float32))
+    studio.switch(1)
+    studio.hear(ramps([200], 400))
+    assert studio.pipeline.on == [True, True, True]
+    studio.recording.ring.rest = rest
+    wait_until(lambda: studio.recording.ring.waiting_frames == 0, "the writer")
+    studio.hear(ramps([200], 400))
+    assert studio.pipeline.on == [True, False, True]
+    studio.end()
+    track = control_track(studio.path)
+    (switched,) = [entry for entry in track if isinstance(entry, Switched)]
+    assert (switched.net, switched.on) == ("slow", False)
+    lost = [entry for entry in track if isinstance(entry, Lost)]
+    assert {entry.cause for entry in lost} == {"the recording's disk was too slow"}
+    assert sum(entry.frames for entry in lost) == studio.recording.lost_frames > 0
+    assert next(iter(replay(studio.path, settings_))).sample == 2000
+
+
+def test_a_pipe_is_read_no_faster_than_it_can_be_recorded(cli: Cli, tmp_path: Path):
+    """A minute of samples from a pipe is in the recording to the last frame."""
+    x = ramps(list(range(10_000, 60 * RATE, 40_000)), 60 * RATE)
+    command = cli.command(("run", "--device", "-", "--publish", "none", "--record", tmp_path / "x.wav"))
+    done = subprocess.run(command, input=x.tobytes(), capture_output=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(soundfile.read(tmp_path / "x.wav", dtype="float32")[0], x)
+    assert [type(entry) for entry in control_track(tmp_path / "x.wav")] == [Session, End]
+
+
+def test_a_net_without_a_rate_has_the_recordings(cli: Cli, tmp_path: Path):
+    """A recording knows at which rate its nets heard it."""
+    store.load("ramp").with_info(rate=None).save(tmp_path / "n.safetensors")
+    options = ("--net", tmp_path / "n.safetensors", "--threshold", "0.6")
+    run = cli(
+        "run", *options, "--rate", "44100", "--duration", "1.2", "--publish", "none", "--record", tmp_path / "x.wav"
+    )
+    assert run.returncode == 0, run.stderr
+    done = cli("replay", tmp_path / "x.wav", *options)
+    assert [json.loads(line)["sample"] for line in done.stdout.splitlines()] == [22_050, 44_100]
+
+
+def damaged(lines: list[bytes]) -> list[tuple[list[bytes], str]]:
+    """Return control tracks that are none, and what is said of them."""
+    session, *more = lines
+    lost = b'{"kind":"lost","at":%d,"sample":%d,"frames":%d,"frames_error":0,"cause":"x"}'
+    return [
+        ([session, b'{"kind":"lost","cause":"\xff"}'], "not a line"),
+        ([session, lost % (0, 0, 10**30)], "not a line"),
+        ([session, lost % (0, 0, -5)], "not a line"),
+        ([session, lost % (100, 7, 5)], "sample 7 is said to be the file's frame 100"),
+        ([session.replace(b'"rate":48000', b'"rate":0'), *more], "not a line"),
+        ([session.replace(b'"rate":48000', b'"rate":16000'), *more], "of 48000 Hz, its control track of 16000 Hz"),
+        ([session.replace(b'"channels":1', b'"channels":2'), *more], "was recorded with 2 channels"),
+        ([session.replace(b'"version":1', b'"version":7'), *more], "is of version 7"),
+        ([session, session, *more], "not the control track of one session"),
+    ]
+
+
+def test_a_damaged_control_track_is_refused(tmp_path: Path, settings_: config.Config):
+    """What does not fit its file, or makes no sense, is an error that says so."""
+    studio = Studio(tmp_path / "x.wav", settings_)
+    studio.hear(ramps([2000], 4000))
+    studio.end()
+    path = control_path(studio.path)
+    for lines, words in damaged(path.read_bytes().splitlines()):
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        with pytest.raises(StreamcnnError, match=words):
+            list(replay(studio.path, settings_))
 
 
 def test_times_come_back(tmp_path: Path, settings_: config.Config):
@@ -185,7 +262,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path, settings_: config.C
     with pytest.raises(InputError, match=r"control\.jsonl:\d+: not a line of a control track"):
         list(replay(studio.path, settings_))
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="does not begin with a session"):
+    with pytest.raises(InputError, match="is not the control track of one session"):
         list(replay(studio.path, settings_))
 
 
@@ -241,6 +318,25 @@ def test_an_existing_file_is_not_overwritten(cli: Cli, tmp_path: Path):
         assert words in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
     assert soundfile.info(taken).frames == 10
+    control_path(tmp_path / "y.wav").write_bytes(b"")
+    done = cli("run", "--duration", "1", "--publish", "none", "--record", tmp_path / "y.wav")
+    assert (done.returncode, "y.wav.control.jsonl: cannot be recorded to: it is there already" in done.stderr) == (
+        2,
+        True,
+    )
+    assert not (tmp_path / "y.wav").exists()
+
+
+def test_a_disk_that_is_full_at_once_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where not even the header can be written, the error names the file, and nothing is left behind."""
+
+    def full(*_these: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recordings.os, "pwrite", full)
+    with pytest.raises(InputError, match=r"x\.wav: cannot be recorded to: No space left on device"):
+        Recording(tmp_path / "x.wav", Session(stream="s", session="x", rate=RATE, channels=1, nets={}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_recorded_demo_replays_to_its_events(cli: Cli, tmp_path: Path):

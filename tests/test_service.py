@@ -4,6 +4,7 @@ import itertools
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +266,25 @@ def test_a_machine_that_cannot_keep_up_does_without_optional_nets(tmp_path: Path
     assert [event.id for event in again] == [event.id for event in found]
 
 
+def test_a_stream_in_which_nothing_happens_goes_on(monkeypatch: pytest.MonkeyPatch):
+    """Without any event for longer than the records have room for, every frame is processed, and the clock is known."""
+    monkeypatch.setattr(service, "HEALTH_EVERY_S", 0.05)
+    seconds, silence = 1000, np.zeros((RATE // 10, 1), np.float32)
+    began_ns = time.monotonic_ns()
+
+    def act(ring: Ring) -> None:
+        for tenth in range(10 * seconds):
+            while not ring.wait_for_room(len(silence), 1.0):
+                pass
+            ring.write(silence, began_ns + tenth * 10**8, 10**8)
+
+    source = Script(act)
+    source.paced = True
+    *_, before, last = [event for event in run(source, 60.0) if isinstance(event, Health)]
+    assert last.sample == seconds * RATE
+    assert before.drift_ppm == pytest.approx(0, abs=0.1)
+
+
 class Manager:
     """Writes down what a service manager is told."""
 
@@ -327,7 +347,9 @@ def test_inference_that_hangs_does_not_feed_the_watchdog(monkeypatch: pytest.Mon
     monkeypatch.setattr(service, "HEALTH_EVERY_S", 0.05)
     hanging = threading.Event()
     listen = service.Pipeline.listen
-    monkeypatch.setattr(service.Pipeline, "listen", lambda *these: (hanging.wait(20), listen(*these))[1])
+    monkeypatch.setattr(
+        service.Pipeline, "listen", lambda *these, **more: (hanging.wait(20), listen(*these, **more))[1]
+    )
 
     def act(ring: Ring) -> None:
         while not source._stopping.wait(0.01):

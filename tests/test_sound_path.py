@@ -122,6 +122,39 @@ def test_nothing_is_lost_while_another_thread_holds_the_gil(
     assert health.record_latency_ms.p50 < health.wire_latency_ms.p50  # the one waits for no Python, the other does
 
 
+NO_POINTERS = """
+import sounddevice
+class Base:
+    def __call__(self, *_, **__):
+        raise TypeError("no function pointers here")
+base, original = Base(), sounddevice._StreamBase
+base.__init__ = original.__init__
+sounddevice._StreamBase = base
+from streamcnn.__main__ import main
+main()
+"""
+
+
+def test_without_function_pointers_the_callback_is_python(tmp_path: Path, endpoint: str, sound_server: SoundServer):
+    """Where sounddevice takes no C function, a Python callback does the same, and that is said."""
+    ends = [20_000, 50_000, 71_000]
+    path = write(tmp_path / "ramps.wav", ramps(ends, 2 * RATE))
+    command = [sys.executable, "-c", NO_POINTERS, "run", "--device", "pulse", "--publish", endpoint]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    daemon = subprocess.Popen(command, env={**os.environ, **sound_server.environment}, **streams)
+    try:
+        with Subscriber(endpoint) as subscriber:
+            events: list[Event] = []
+            health = wait_until(lambda: isinstance(e := subscriber.receive(0.2), Health) and e, "a health event")
+            sound_server.play(path)
+            wait_until(lambda: _heard(subscriber, events, len(ends)), "the detections")
+    finally:
+        _, _, err = _stop(daemon)
+    assert health.callback == "Python"
+    assert np.diff([event.sample for event in _detections(events, "confirmed")]).tolist() == np.diff(ends).tolist()
+    assert "it runs in Python" in err
+
+
 def test_the_live_bench_hears_itself(tmp_path: Path, here: Cli):
     """`bench --live` hears each ramp that it plays where it was played, tells what that took, and draws it."""
     done = here("bench", "--live", "--seconds", "4", "--block", "64", "--plot", tmp_path / "x.png", "--json")

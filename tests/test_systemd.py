@@ -21,14 +21,14 @@ import os, threading, time
 from streamcnn.inference import tables as T
 from streamcnn.pipeline import Pipeline
 listen = Pipeline.listen
-def faulty(self, *these):
+def faulty(self, *these, **more):
     def watch():
         room = self._table[T.ROOM]
         while True:
             self._table[T.ROOM] = 2**40 if os.path.exists({flag!r}) else room  # what waits for that room waits for ever
             time.sleep(0.1)
     threading.Thread(target=watch, daemon=True).start()
-    return listen(self, *these)
+    return listen(self, *these, **more)
 Pipeline.listen = faulty
 """
 

@@ -114,7 +114,8 @@ class Program:
     @property
     def memory(self) -> list[np.ndarray]:
         """All that is read or written while frames are processed."""
-        return [self._arena, self._scratch, self._weights, self._wide, self._lines, self._nodes, self._rows]
+        tables = [self._table, self._lines, self._nodes, self._rows, self._line_addresses]
+        return [self._arena, self._scratch, self._weights, self._wide, *tables]
 
     def start_here(self) -> None:
         """Take what there is for the start, with the next frame of every line as number 0."""

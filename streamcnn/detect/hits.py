@@ -74,6 +74,7 @@ class Detector(ABC):
         self.table[[WIDTH, WATCHED, STATES, BESTS]] = (
             outputs, watched, self._states.ctypes.data, self._bests.ctypes.data
         )  # fmt: skip
+        self._more: list[np.ndarray] = []  # what a kind has of its own
         self._address = int(self.table.ctypes.data)
         self._scan, self._end, self._reset = (function.compiled() for function in self.functions)
 
@@ -81,6 +82,11 @@ class Detector(ABC):
     def machine_code(self) -> tuple[int, int, int]:
         """The addresses of the functions `scan`, `end` and `reset`."""
         return tuple(function() for function in self.functions)
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All memory that its functions touch, but for the hits."""
+        return [self.table, self._states, self._bests, *self._more]
 
     @property
     def open(self) -> bool:

@@ -123,5 +123,6 @@ class PeakDetector(Detector):
         self.thresholds = np.full(outputs, threshold)
         self.memory = max(1, refractory)
         self._threshold = np.array([threshold], np.float32)
+        self._more = [self._threshold]
         self.table[VALUES], self.table[REFRACTORY] = self._threshold.ctypes.data, self.memory
         self.reset()

@@ -176,5 +176,6 @@ class TagDetector(Detector):
         self._values = np.zeros((len(watched), VALUE_COLUMNS))
         self._values[:, ON], self._values[:, OFF], self._values[:, TAKE] = on, off, take
         self.table[VALUES] = self._values.ctypes.data
+        self._more = [self._values]
         self.table[MIN_FRAMES], self.table[MEMORY] = max(1, min_frames), self.memory
         self.reset()

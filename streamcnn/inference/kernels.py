@@ -43,7 +43,6 @@ from streamcnn.inference.tables import (
     HIT_AT,
     HITS,
     HITS_AT,
-    IS_ON,
     KIND,
     LEVEL,
     MADE,
@@ -80,8 +79,6 @@ from streamcnn.inference.tables import (
     STAGES,
     STAGES_AT,
     STARTED,
-    SWITCH,
-    SWITCHED,
     UP,
     WRITTEN,
 )  # fmt: skip
@@ -223,15 +220,11 @@ def switch(stream, k, is_on):
     runner = runner_of(stream, k)
     if runner[ON] == is_on:
         return
-    count = 0
     if is_on:
         start_next(stream, runner)
     else:
-        count = end_runner(stream, k, 0)
+        commit(stream, end_runner(stream, k, 0))
     runner[ON] = is_on
-    row = record(stream, count, SWITCH)
-    row[SWITCHED], row[IS_ON] = k, is_on
-    commit(stream, count + 1)
 
 
 @kernel

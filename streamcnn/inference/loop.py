@@ -20,11 +20,14 @@ from streamcnn.inference.tables import (
     BUSY,
     CHANNELS,
     DRIVER,
+    EPOCH,
     FUNCTIONS_AT,
     KNOWN,
     KNOWN_ARRIVAL,
+    KNOWN_COLUMNS,
     KNOWN_PERIOD,
     KNOWN_SAMPLE,
+    KNOWN_SLOTS,
     KNOWN_SPREAD,
     LATENCY_AT,
     LISTENING,
@@ -41,6 +44,7 @@ from streamcnn.inference.tables import (
     PAIR_SAMPLE,
     PAIR_UNTIL,
     PARTS,
+    PATIENT,
     PLACE,
     RATE,
     RECORDING,
@@ -83,7 +87,7 @@ from streamcnn.ring import ARRIVED as BLOCK_ARRIVED
 from streamcnn.ring import RING_AT as PRODUCERS_RING
 from streamcnn.ring import SAMPLE as FIRST_SAMPLE
 from streamcnn.ring import WRITTEN as BLOCKS_WRITTEN
-from streamcnn.system import MONOTONIC, REALTIME, SECOND, look, now, publish, rest, wait, wake
+from streamcnn.system import MONOTONIC, REALTIME, SECOND, go_to_sleep, look, now, publish, rest, wake
 
 ROOM_MS = 1
 HOLD = 300_000_000  # ns
@@ -96,7 +100,15 @@ NEVER = 2**62
 @kernel
 def due(stream, sample):
     """Return when a sample is due, at the earliest, by the card's clock (ns); only where that is KNOWN."""
-    return stream[KNOWN_ARRIVAL] + (sample - stream[KNOWN_SAMPLE]) * stream[KNOWN_PERIOD] // 1000
+    known = integers(address_of(stream) + 8 * (KNOWN_SLOTS + look(address_of(stream) + 8 * KNOWN) % 2 * KNOWN_COLUMNS))
+    return known[KNOWN_ARRIVAL] + (sample - known[KNOWN_SAMPLE]) * known[KNOWN_PERIOD] // 1000
+
+
+@kernel
+def spread(stream):
+    """Return how much later than due blocks come that are not late (ns); only where that is KNOWN."""
+    slot = KNOWN_SLOTS + look(address_of(stream) + 8 * KNOWN) % 2 * KNOWN_COLUMNS
+    return stream[slot + KNOWN_SPREAD]
 
 
 @kernel
@@ -166,28 +178,39 @@ def tell(stream):
 def wait_for_room(stream):
     """Wait until the records of one more piece fit: whoever reads them is late, but nothing that was decided is dropped."""
     while not has_room(stream):
+        tell(stream)
         rest(stream[FUNCTIONS_AT], ROOM_MS, address_of(stream) + 8 * PLACE)
 
 
 @kernel
 def follow_switches(stream):
-    """Switch nets on and off as wanted, and mark that in the recording."""
+    """Switch nets on and off as wanted, once the recording has room to note it."""
     for k in range(stream[RUNNERS]):
         runner = runner_of(stream, k)
         is_on = runner[WANTED]
-        if is_on != runner[ON]:
+        if is_on != runner[ON] and (stream[RECORDING] == 0 or can_keep(stream, 0)):
             wait_for_room(stream)
             call(stream[SWITCHING], (address_of(stream), k, is_on))
-            tell(stream)
             if stream[RECORDING]:
-                keep(stream, stream[SAMPLE], 0, 0, UNKNOWN, 0, MARK, k, is_on, NOTHING_LOST)
+                keep(stream, 0, 0, UNKNOWN, 0, MARK, k, is_on, NOTHING_LOST)
 
 
 @kernel
-def keep(stream, sample, source, frames, arrived, age, flags, lost, error, cause):
-    """Hand a block to the recording."""
+def can_keep(stream, frames):
+    """Whether a block would fit into the recording's ring."""
+    at = integers(stream[RECORDING])[PRODUCERS_RING]
+    ring = integers(at)
+    blocks, waiting = ring[BLOCKS_WRITTEN] - look(at + 8 * READ), ring[FRAMES_IN] - look(at + 8 * FRAMES_OUT)
+    return blocks < MAX_BLOCKS and waiting + frames <= ring[CAPACITY]
+
+
+@kernel
+def keep(stream, source, frames, arrived, age, flags, lost, error, cause):
+    """Hand a block, of which the first frame is the stream's next one, to the recording."""
+    while stream[PATIENT] and not can_keep(stream, frames):
+        rest(stream[FUNCTIONS_AT], ROOM_MS, address_of(stream) + 8 * PLACE)
     producer = integers(stream[RECORDING])
-    integers(producer[PRODUCERS_RING])[NEXT_SAMPLE] = sample
+    integers(producer[PRODUCERS_RING])[NEXT_SAMPLE] = stream[SAMPLE]
     push(producer, source, stream[CHANNELS], 0, frames, arrived, age, flags, lost, error, cause)
 
 
@@ -212,7 +235,7 @@ def take(stream, ring, block):
     lost, error, cause = sample - stream[SAMPLE], 0, TOO_SLOW
     if is_suspicious(stream, block):
         missing, reported = frames_missing(stream, ring), block[FLAGS] & DRIVER_OVERFLOW
-        accuracy = UNKNOWN if missing == UNKNOWN else max(1, stream[KNOWN_SPREAD] * rate // SECOND)
+        accuracy = UNKNOWN if missing == UNKNOWN else max(1, spread(stream) * rate // SECOND)
         # A source that paused, and then sent all that it had, has lost nothing.
         if reported or missing > accuracy + frames:
             missing = max(0, missing)
@@ -223,41 +246,51 @@ def take(stream, ring, block):
         wait_for_room(stream)
         call(stream[SKIPPING], (address_of(stream), lost, error, cause))
         tell(stream)
-        stream[KNOWN], stream[PAIR_UNTIL] = 0 if error else stream[KNOWN], 0
+        stream[PAIR_UNTIL] = 0
+        if error:
+            stream[EPOCH] += 1
+            publish(address_of(stream) + 8 * KNOWN, 0)
     else:
         cause = NOTHING_LOST
     if block[BLOCK_ARRIVED] != UNKNOWN:
         wait_for_room(stream)
         report_pair(stream, block, sample)
-    place, width, spells = ring[FRAMES_OUT] % ring[CAPACITY], 4 * stream[CHANNELS], integers(stream[SPELLS_AT])
-    for part in range(2):
-        count = min(frames, ring[CAPACITY] - place)
+    place, width, left = ring[FRAMES_OUT] % ring[CAPACITY], 4 * stream[CHANNELS], frames
+    written, busy = stream[WRITTEN], stream[BUSY]
+    while True:
+        count = min(left, ring[CAPACITY] - place)
         source = address_of(ring) + ring[FRAMES_AT] + place * width
-        if stream[RECORDING] and (count or not part):
-            keep(
-                stream, stream[SAMPLE], source, count, block[BLOCK_ARRIVED], block[AGE], block[FLAGS], lost, error, cause
-            )  # fmt: skip
+        if stream[RECORDING]:
+            keep(stream, source, count, block[BLOCK_ARRIVED], block[AGE], block[FLAGS], lost, error, cause)
             lost, error, cause = 0, 0, NOTHING_LOST
-        began, written = now(stream[FUNCTIONS_AT], MONOTONIC, address_of(stream) + 8 * PLACE), stream[WRITTEN]
-        done = 0
-        while done < count:
-            wait_for_room(stream)
-            done += invoke(stream[ADVANCING], (address_of(stream), source + done * width, count - done))
+        work(stream, source, count)
+        left -= count
+        place = 0
+        if left <= 0:
+            break
+    if frames:
+        stream[WORST] = max(stream[WORST], (stream[BUSY] - busy) * PARTS // (frames * SECOND // rate))
+    if stream[WRITTEN] > written:
+        tell(stream)
+    if block[BLOCK_ARRIVED] != UNKNOWN:
         ended = now(stream[FUNCTIONS_AT], MONOTONIC, address_of(stream) + 8 * PLACE)
+        tally(stream[LATENCY_AT], waited(stream, block[BLOCK_ARRIVED], ended))
+
+
+@kernel
+def work(stream, source, frames):
+    """Advance the pipeline by frames at an address, and remember when it was at work."""
+    place, width, done = address_of(stream) + 8 * PLACE, 4 * stream[CHANNELS], 0
+    spells = integers(stream[SPELLS_AT])
+    while done < frames:
+        wait_for_room(stream)
+        began = now(stream[FUNCTIONS_AT], MONOTONIC, place)
+        done += invoke(stream[ADVANCING], (address_of(stream), source + done * width, frames - done))
+        ended = now(stream[FUNCTIONS_AT], MONOTONIC, place)
         spell = stream[SPELL] % SPELLS * 2
         spells[spell], spells[spell + 1] = began, ended
         stream[SPELL] += 1
         stream[BUSY] += ended - began
-        if count:
-            stream[WORST] = max(stream[WORST], (ended - began) * PARTS // (count * SECOND // rate))
-        if stream[WRITTEN] > written:
-            tell(stream)
-        frames -= count
-        place = 0
-        if frames <= 0:
-            break
-    if block[BLOCK_ARRIVED] != UNKNOWN:
-        tally(stream[LATENCY_AT], waited(stream, block[BLOCK_ARRIVED], ended))
 
 
 def _loop(at):
@@ -274,7 +307,7 @@ def _loop(at):
                 continue
             publish(ring_at + 8 * WAITING, 1)
             if ring[READ] == look(ring_at + 8 * BLOCKS_WRITTEN) and not look(ring_at + 8 * CLOSED):
-                wait(functions, stream[LISTENING], place)
+                go_to_sleep(functions, ring_at + 8 * WAITING, stream[LISTENING], place)
             publish(ring_at + 8 * WAITING, 0)
             continue
         block = block_at(ring, ring[READ])
@@ -293,6 +326,8 @@ def _loop(at):
     if lost:
         wait_for_room(stream)
         call(stream[SKIPPING], (at, lost, 0, TOO_SLOW))
+        if stream[RECORDING]:
+            keep(stream, 0, 0, UNKNOWN, 0, 0, lost, 0, TOO_SLOW)
     restore(settings)
 
 

@@ -14,19 +14,23 @@ STAGES_AT, STAGES, RUNNERS_AT, RUNNERS, RECORDS_AT, RECORDS, WRITTEN, READ, ROOM
 # ... the C functions' table and a place for two numbers ...
 FUNCTIONS_AT, PLACE = range(16, 18)
 # ... and what only the loop beside a sound card needs: the ring of frames, the descriptors at which it is woken and wakes who
-# reads the records, a recording's ring (0: none), ...
-RING_AT, LISTENING, NEWS, RECORDING = range(20, 24)
+# reads the records, a recording's ring (0: none), whether the source can wait for it, ...
+RING_AT, LISTENING, NEWS, RECORDING, PATIENT = range(20, 25)
 # ... how long it was at work in all (ns), the longest that a block took, of the time that it lasts (PARTS of it), and what its
 # latencies are reckoned from: their histogram, and when it was at work lately ...
 BUSY, WORST, LATENCY_AT, SPELLS_AT, SPELL = range(25, 30)
 # ... the least late block since the last pair of times was reported, how late, and until which sample it is looked for ...
 PAIR_SAMPLE, PAIR_ARRIVED, PAIR_AGE, PAIR_LATE, PAIR_UNTIL = range(30, 35)
-# ... and what is known of the card's clock: when a sample arrives at the earliest, how long a sample lasts (in ps), and how
-# much later blocks come that are not late (ns); KNOWN 0 as long as nothing is.
-KNOWN, KNOWN_SAMPLE, KNOWN_ARRIVAL, KNOWN_PERIOD, KNOWN_SPREAD = range(35, 40)
-# ... and the machine code for what it does with frames (see `kernels`).
-ADVANCING, SKIPPING, SWITCHING = range(40, 43)
-STREAM_COLUMNS = 43
+# ... the machine code for what it does with frames (see `kernels`), ...
+ADVANCING, SKIPPING, SWITCHING = range(35, 38)
+# ... and what is known of the card's clock, in one of two slots, so that nobody reads what is half written: when a sample
+# arrives at the earliest, how long a sample lasts (in ps), and how much later blocks come that are not late (ns). KNOWN is 0
+# as long as nothing is, and then counts the times that something was written; EPOCH counts how often all became void.
+KNOWN, EPOCH = range(38, 40)
+KNOWN_SLOTS = 40
+KNOWN_SAMPLE, KNOWN_ARRIVAL, KNOWN_PERIOD, KNOWN_SPREAD = range(4)
+KNOWN_COLUMNS = 4
+STREAM_COLUMNS = 48
 NOWHERE = -1
 PARTS = 1_000_000
 
@@ -51,11 +55,10 @@ RUNNER_COLUMNS = 22
 KIND, SEEN, CAME, MADE_AT, NET, ENGINE_STARTED = range(6)
 HIT_AT = 8
 RECORD_COLUMNS = 16
-HIT, GAP, SWITCH, PAIR = range(4)
-# ... of a GAP (from SEEN on) frames, their error and a cause; of a SWITCH (from SEEN on) the net and whether it is on; of a
-# PAIR the sample, when it arrived at how many ns of age, and how far UTC was ahead of the monotonic clock.
+HIT, GAP, PAIR = range(3)
+# ... of a GAP (from SEEN on) frames, their error and a cause; of a PAIR the sample, when it arrived at how many ns of age, and
+# how far UTC was ahead of the monotonic clock.
 GAP_START, GAP_FRAMES, GAP_ERROR, GAP_CAUSE = range(4, 8)
-SWITCHED, IS_ON = range(4, 6)
 OF_SAMPLE, OF_ARRIVAL, OF_AGE, OF_UTC = range(4, 8)
 
 NOT_FINITE, TOO_SLOW, DRIVER, STALLED, RECORDING_SLOW = range(5)  # causes of gaps

@@ -13,14 +13,19 @@ samples in the file; `at` counts the file's frames, `sample` the session's.
 import os
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from streamcnn.errors import InputError
+from streamcnn.graph.graph import MAX_RATE
 from streamcnn.inference.tables import CAUSES, RECORDING_SLOW
 from streamcnn.ring import MARK, UNKNOWN, Block, Ring
 
+VERSION = 1
 RING_S = 10.0
 POLL_S = 0.1
 SYNC_S = 1.0
@@ -32,33 +37,37 @@ DS64_BYTES = 28
 HEADER_BYTES = 12 + 8 + DS64_BYTES + 8 + 18 + 12 + 8
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+Whole = Annotated[int, msgspec.Meta(gt=-(2**62), lt=2**62)]
+
+
 class Session(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="session"):
     """What was recorded: the first line. `clocked`: the source's samples have times."""
 
     stream: str
     session: str
-    rate: int
-    channels: int
+    rate: Annotated[int, msgspec.Meta(ge=1, le=MAX_RATE)]
+    channels: Annotated[int, msgspec.Meta(ge=1, le=1024)]
     nets: dict[str, str]
     clocked: bool = True
-    version: int = 1
+    version: int = VERSION
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="lost"):
     """Frames that are not in the file: `frames` before its frame `at`, from `sample` on."""
 
-    at: int
-    sample: int
-    frames: int
-    frames_error: int | None
+    at: Count
+    sample: Count
+    frames: Count
+    frames_error: Count | None
     cause: str
 
 
 class Switched(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="switched"):
     """A net was switched on or off before the file's frame `at`."""
 
-    at: int
-    sample: int
+    at: Count
+    sample: Count
     net: str
     on: bool
 
@@ -66,21 +75,24 @@ class Switched(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
 class Pair(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="clock"):
     """A pair of times, as `Clock.observe` takes it."""
 
-    sample: int
-    arrival_ns: int
-    age_ns: int
-    utc_ahead_ns: int
+    sample: Count
+    arrival_ns: Whole
+    age_ns: Whole
+    utc_ahead_ns: Whole
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="end"):
     """The session ended; without it the process did."""
 
-    at: int
-    sample: int
+    at: Count
+    sample: Count
 
 
 Entry = Session | Lost | Switched | Pair | End
 _decoder = msgspec.json.Decoder(Entry)
+
+
+ALONE = "remove it to replay the samples by themselves"
 
 
 def control_path(path: str | Path) -> Path:
@@ -103,11 +115,14 @@ def control_track(path: str | Path) -> list[Entry] | None:
     for number, line in enumerate(lines[:-1], 1):
         try:
             entries.append(_decoder.decode(line))
-        except msgspec.DecodeError as error:
-            raise InputError(f"{control_path(path)}:{number}: not a line of a control track: {error}") from error
-    if not entries or not isinstance(entries[0], Session):
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{control_path(path)}:{number}: not a line of a control track: {error}", ALONE) from error
+    if [isinstance(entry, Session) for entry in entries] != [True] + [False] * (len(entries) - 1):
+        raise InputError(f"{control_path(path)}: is not the control track of one session", ALONE)
+    if entries[0].version != VERSION:
         raise InputError(
-            f"{control_path(path)}: does not begin with a session", "remove it to replay the samples by themselves"
+            f"{control_path(path)}: is of version {entries[0].version}, this streamcnn reads version {VERSION}",
+            "update streamcnn",
         )
     return entries
 
@@ -126,21 +141,41 @@ class Recording:
         self._names = list(session.nets)
         self._frame_bytes, self._rate = 4 * session.channels, session.rate
         self._at = self._sample = 0
+        self._samples, self._control = self._created(self.path), UNKNOWN
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._samples = os.open(self.path, flags, 0o644)
-            self._control = os.open(control_path(self.path), flags | os.O_APPEND, 0o644)
-        except OSError as error:
-            reason = "it is there already" if isinstance(error, FileExistsError) else error.strerror
-            raise InputError(
-                f"{self.path}: cannot be recorded to: {reason}", "give another name with --record"
-            ) from error
-        self._write_header()
-        os.lseek(self._samples, HEADER_BYTES, os.SEEK_SET)
-        self._note(session)
+            self._control = self._created(control_path(self.path), os.O_APPEND)
+            with self._named_errors(self.path):
+                self._write_header()
+                os.lseek(self._samples, HEADER_BYTES, os.SEEK_SET)
+                self._note(session)
+        except InputError:
+            self._take_back()
+            raise
         self._thread = threading.Thread(target=self._guarded, name="recording", daemon=True)
         self._closing = threading.Event()
         self._thread.start()
+
+    def _created(self, path: Path, flags: int = 0) -> int:
+        """Make a file that is not there yet; return its descriptor."""
+        with self._named_errors(path):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | flags, 0o644)
+
+    @staticmethod
+    @contextmanager
+    def _named_errors(path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = "it is there already" if isinstance(error, FileExistsError) else error.strerror
+            raise InputError(f"{path}: cannot be recorded to: {reason}", "give another name with --record") from error
+
+    def _take_back(self) -> None:
+        """Remove what was made for a recording that cannot begin."""
+        os.close(self._samples)
+        self.path.unlink()
+        if self._control != UNKNOWN:
+            os.close(self._control)
+            control_path(self.path).unlink()
 
     @property
     def lost_frames(self) -> int:
@@ -171,18 +206,26 @@ class Recording:
         os.close(self._control)
 
     def _guarded(self) -> None:
-        try:
-            elapsed = 0.0
-            while not self._closing.wait(POLL_S):
+        unsynced_s = 0.0
+        while not self._closing.wait(POLL_S):
+            unsynced_s += POLL_S
+            self._work(sync=unsynced_s >= SYNC_S)
+            unsynced_s %= SYNC_S
+        self._work(sync=True)
+
+    def _work(self, *, sync: bool) -> None:
+        """Write what has come; once that is not possible any more, only make room, so that nobody waits for it."""
+        if self.error is None:
+            try:
                 self._write_all()
-                elapsed += POLL_S
-                if elapsed >= SYNC_S:
+                if sync:
                     os.fsync(self._samples)
                     os.fsync(self._control)
-                    elapsed = 0.0
-            self._write_all()
-        except OSError as error:
-            self.error = error
+                return
+            except OSError as error:
+                self.error = error
+        for _ in self.ring.rest():
+            pass
 
     def _write_all(self) -> None:
         pieces = []
@@ -198,6 +241,7 @@ class Recording:
 
     def _note_before(self, block: Block) -> None:
         if block.flags & MARK:
+            self._lose(block.sample - self._sample, 0, CAUSES[RECORDING_SLOW])
             self._note(
                 Switched(at=self._at, sample=block.sample, net=self._names[block.lost], on=bool(block.lost_error))
             )
