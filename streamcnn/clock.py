@@ -81,9 +81,9 @@ class Clock:
         return self._estimate or self.refresh()
 
     def refresh(self) -> Estimate | None:
-        """Return the estimate, made anew (it takes some tenths of a millisecond) where the last one is a second old."""
-        newest = self._pairs[self._count - 1, 0]
-        if self._count and (self._estimate is None or newest - self._estimate.sample >= self._rate):
+        """Return the estimate, made anew, which takes a millisecond, where the last one is too old: a second, later ten."""
+        newest, steady_s = self._pairs[self._count - 1, 0], 1.0 if self._count < FITTED else 10.0
+        if self._count and (self._estimate is None or newest - self._estimate.sample >= steady_s * self._rate):
             self._estimate = self._estimated()
         return self._estimate
 
