@@ -18,10 +18,11 @@ from streamcnn.guard import AT_EASE, BEHIND, FULL, SETTLE_S, WHILE_S, Guard
 from streamcnn.inference.callback import Ear
 from streamcnn.inference.latency import Latency, quantiles_s
 from streamcnn.inference.realtime import be_real_time, core_for, mask_of
+from streamcnn.inference.tables import FUNCTIONS_AT
 from streamcnn.listener import Listener
 from streamcnn.pipeline import Pipeline
 from streamcnn.ring import DRIVER_OVERFLOW, Ring
-from streamcnn.system import Bell
+from streamcnn.system import CLOCK_GETTIME, REALTIME, Bell, c_functions
 from tests.conftest import wait_until
 from tests.signals import RATE, ramps
 
@@ -32,11 +33,16 @@ BLOCK = 480
 class Live:
     """A pipeline beside a ring whose blocks a test writes, with whatever times it likes, of which `now_s` is now."""
 
-    def __init__(self, listeners: list[Listener] | None = None, now_s: float = 60.0):
+    def __init__(
+        self, listeners: list[Listener] | None = None, now_s: float = 60.0, functions: np.ndarray | None = None
+    ):
         self.lost, self._started_ns = 0, time.monotonic_ns() - round(now_s * SECOND)
         self.ring, self.news = Ring(1, 4 * RATE), Bell()
         self.pipeline = Pipeline("s", "x", RATE, 1, listeners or [LECTURE], clock=Clock(RATE))
         self.events: list[Event] = []
+        if functions is not None:
+            self.pipeline._functions = functions
+            self.pipeline._table[FUNCTIONS_AT] = functions.ctypes.data
         self._thread = threading.Thread(target=self.pipeline.listen, args=(self.ring, self.news), daemon=True)
         self._thread.start()
 
@@ -139,6 +145,34 @@ def test_utc_follows_the_cards_clock():
     first, second = (event for event in live.end() if isinstance(event, Detection))
     assert (second.time - first.time).total_seconds() == pytest.approx(1.5, abs=0.01)
     assert second.time_error_s < 0.01
+
+
+def test_a_step_of_the_hosts_clock_changes_times_and_nothing_else():
+    """While the host's clock is set forward by an hour, a live stream's drift stays, and its times follow."""
+    stepped, library = threading.Event(), ctypes.CDLL(None)
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_int64))
+    def clock_gettime(which: int, place: object) -> int:
+        done = library.clock_gettime(which, place)
+        if which == REALTIME and stepped.is_set():
+            place[0] += 3600
+        return done
+
+    functions = c_functions().copy()
+    functions[CLOCK_GETTIME] = ctypes.cast(clock_gettime, ctypes.c_void_p).value
+    live = Live(functions=functions)
+    for second in range(40):
+        live.write(ramps([1000], RATE), _seconds)
+        live.settle()
+        if second == 34:
+            before = live.pipeline.clock.estimate.drift
+            stepped.set()
+    drift = live.pipeline.clock.estimate.drift
+    times = [event.time.timestamp() for event in live.end() if isinstance(event, Detection)]
+    assert np.abs(np.diff(times[:34]) - 1).max() < 0.01
+    assert times[-1] - times[30] == pytest.approx(3600 + 9, abs=0.01)
+    assert before == pytest.approx(0, abs=1e-6)
+    assert drift == pytest.approx(0, abs=1e-6)
 
 
 def test_a_net_is_switched_between_blocks():
