@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from streamcnn.inference.realtime import PRIORITY
 from tests.conftest import ROOT, SoundServer, need, wait_until
 from tests.machine import Machine, need_machine
 from tests.signals import ramps, write
@@ -92,6 +93,25 @@ def test_ready_means_that_the_nets_hear(running: Machine, sound_server: SoundSer
     assert [b - a for a, b in itertools.pairwise(samples)] == [10_000, 20_000]
     status = wait_until(lambda: re.match(r"mic0: .*3 detections", running.show(UNIT)["StatusText"]), "the status")
     assert "dBFS" in status[0] or "silent" in status[0]
+
+
+def test_real_time_where_it_may(running: Machine):
+    """Where the unit's limits are in force, callback and inference are in real time, the callback first; else it is said."""
+    pid = running.show(UNIT)["MainPID"]
+
+    def priorities() -> list[int]:
+        done = running("sh", "-c", f"for task in /proc/{pid}/task/*; do chrt -p ${{task##*/}}; done")
+        policies = re.findall(r"policy: SCHED_(\w+)\n.*priority: (\d+)", done.stdout)
+        return sorted(int(priority) for policy, priority in policies if policy == "FIFO")
+
+    wait_until(lambda: any("dBFS" in line for line in running.journal(UNIT)), "the first health event")
+    limit = int(re.search(r"Max realtime priority +(\d+)", running("cat", f"/proc/{pid}/limits").stdout)[1])
+    if limit > PRIORITY:
+        wait_until(lambda: priorities() == [PRIORITY, PRIORITY + 1], "real-time threads")
+    else:  # a machine on which not even root may raise limits
+        assert any("without real-time scheduling" in line and "LimitRTPRIO" in line for line in running.journal(UNIT))
+    locked = re.search(r"VmLck:\s+(\d+) kB", running("cat", f"/proc/{pid}/status").stdout)
+    assert 500 < int(locked[1]) < 50_000
 
 
 def test_a_clean_stop(machine: Machine):
