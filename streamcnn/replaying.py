@@ -163,6 +163,12 @@ class _Stream:
             )
         (self._settings,) = config.streams
         self._nets = load_listeners(self._settings)
+        own = {net.graph.info.rate: net.name for net in self._nets}
+        if rate is not None and None not in own and rate not in own:
+            needed, name = next(iter(own.items()))
+            raise RateError(
+                f"net '{name}' needs {needed} Hz, {rate} Hz is asked for", "a rate is for nets that do not know theirs"
+            )
         self._rate = rate or self._settings.source.rate  # of nets that do not know theirs
         self.mask_edges = mask_edges
 
