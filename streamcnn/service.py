@@ -70,6 +70,7 @@ class StreamService:
         self.wire = Latency()  # from a record to its event on the wire
         self._error: Exception | None = None
         self._news = news
+        self._core: int | None = None
         self._ring = Ring(source.channels, max(math.ceil(RING_S * source.rate), RING_BLOCKS * source.block))
         clock = Clock(source.rate) if source.paced else None
         self._pipeline = Pipeline(name, self.session, source.rate, source.channels, listeners, gain=gain, clock=clock)
