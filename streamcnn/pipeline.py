@@ -85,6 +85,7 @@ class Pipeline:
         for column, value in {
             T.BAD_FROM: T.NOWHERE,
             T.LEVEL: T.NOWHERE,
+            T.NEWS: T.NOWHERE,
             T.CHANNELS: channels,
             T.RATE: rate,
             T.STAGES_AT: self._stage_tables.ctypes.data,

@@ -50,6 +50,7 @@ from streamcnn.inference.tables import (
     MASKED,
     MASKS,
     NET,
+    NEWS,
     NOT_FINITE,
     NOWHERE,
     ON,
@@ -82,7 +83,7 @@ from streamcnn.inference.tables import (
     UP,
     WRITTEN,
 )  # fmt: skip
-from streamcnn.system import MONOTONIC, look, now, publish
+from streamcnn.system import MONOTONIC, look, now, publish, wake
 
 PIECE = 256  # frames
 FINITE = 0x7F800000  # the bits of a float32's magnitude are below it where the number is finite
@@ -116,13 +117,27 @@ def record(stream, k, kind):
 
 
 @kernel
+def tell(stream):
+    """Wake who reads the records, if somebody waits for them."""
+    if stream[NEWS] != NOWHERE:
+        wake(stream[FUNCTIONS_AT], stream[NEWS], address_of(stream) + 8 * PLACE)
+
+
+@kernel
 def commit(stream, count):
-    """Let the reader see so many records more."""
+    """Let the reader see so many records more, and wake it."""
     if count:
-        time = now(stream[FUNCTIONS_AT], MONOTONIC, address_of(stream) + 8 * PLACE)
-        for k in range(count):
-            integers(stream[RECORDS_AT] + (stream[WRITTEN] + k) % stream[RECORDS] * 8 * RECORD_COLUMNS)[MADE_AT] = time
-        publish(address_of(stream) + 8 * WRITTEN, stream[WRITTEN] + count)
+        show(stream, count)
+        tell(stream)
+
+
+@kernel
+def show(stream, count):
+    """Let the reader see so many records more."""
+    time = now(stream[FUNCTIONS_AT], MONOTONIC, address_of(stream) + 8 * PLACE)
+    for k in range(count):
+        integers(stream[RECORDS_AT] + (stream[WRITTEN] + k) % stream[RECORDS] * 8 * RECORD_COLUMNS)[MADE_AT] = time
+    publish(address_of(stream) + 8 * WRITTEN, stream[WRITTEN] + count)
 
 
 @kernel

@@ -12,7 +12,7 @@ it is behind the card's clock, as known from before, is what was lost.
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import address_of, call, integers, invoke, kernel
-from streamcnn.inference.kernels import commit, has_room, record, runner_of
+from streamcnn.inference.kernels import has_room, record, runner_of, show, tell
 from streamcnn.inference.latency import tally
 from streamcnn.inference.tables import (
     ADVANCING,
@@ -31,7 +31,6 @@ from streamcnn.inference.tables import (
     KNOWN_SPREAD,
     LATENCY_AT,
     LISTENING,
-    NEWS,
     OF_AGE,
     OF_ARRIVAL,
     OF_SAMPLE,
@@ -60,7 +59,6 @@ from streamcnn.inference.tables import (
     TOO_SLOW,
     WANTED,
     WORST,
-    WRITTEN,
 )  # fmt: skip
 from streamcnn.ring import (
     AGE,
@@ -87,7 +85,7 @@ from streamcnn.ring import ARRIVED as BLOCK_ARRIVED
 from streamcnn.ring import RING_AT as PRODUCERS_RING
 from streamcnn.ring import SAMPLE as FIRST_SAMPLE
 from streamcnn.ring import WRITTEN as BLOCKS_WRITTEN
-from streamcnn.system import MONOTONIC, REALTIME, SECOND, go_to_sleep, look, now, publish, rest, wake
+from streamcnn.system import MONOTONIC, REALTIME, SECOND, go_to_sleep, look, now, publish, rest
 
 ROOM_MS = 1
 HOLD = 300_000_000  # ns
@@ -164,14 +162,8 @@ def report_pair(stream, block, sample):
         monotonic = now(stream[FUNCTIONS_AT], MONOTONIC, place)
         utc = now(stream[FUNCTIONS_AT], REALTIME, place)
         row[OF_UTC] = utc - (monotonic + now(stream[FUNCTIONS_AT], MONOTONIC, place)) // 2
-        commit(stream, 1)
+        show(stream, 1)
         stream[PAIR_UNTIL], stream[PAIR_LATE] = sample + max(1, stream[RATE] // PAIRS_A_SECOND), NEVER
-
-
-@kernel
-def tell(stream):
-    """Wake who reads the records."""
-    wake(stream[FUNCTIONS_AT], stream[NEWS], address_of(stream) + 8 * PLACE)
 
 
 @kernel
@@ -245,7 +237,6 @@ def take(stream, ring, block):
     if lost or error:
         wait_for_room(stream)
         call(stream[SKIPPING], (address_of(stream), lost, error, cause))
-        tell(stream)
         stream[PAIR_UNTIL] = 0
         if error:
             stream[EPOCH] += 1
@@ -256,7 +247,7 @@ def take(stream, ring, block):
         wait_for_room(stream)
         report_pair(stream, block, sample)
     place, width, left = ring[FRAMES_OUT] % ring[CAPACITY], 4 * stream[CHANNELS], frames
-    written, busy = stream[WRITTEN], stream[BUSY]
+    busy = stream[BUSY]
     while True:
         count = min(left, ring[CAPACITY] - place)
         source = address_of(ring) + ring[FRAMES_AT] + place * width
@@ -270,8 +261,6 @@ def take(stream, ring, block):
             break
     if frames:
         stream[WORST] = max(stream[WORST], (stream[BUSY] - busy) * PARTS // (frames * SECOND // rate))
-    if stream[WRITTEN] > written:
-        tell(stream)
     if block[BLOCK_ARRIVED] != UNKNOWN:
         ended = now(stream[FUNCTIONS_AT], MONOTONIC, address_of(stream) + 8 * PLACE)
         tally(stream[LATENCY_AT], waited(stream, block[BLOCK_ARRIVED], ended))
