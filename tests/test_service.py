@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from streamcnn import service
-from streamcnn.config import Config, Net, Peak, Stream
-from streamcnn.errors import RunError, SourceLostError
+from streamcnn.config import Config, Net, Peak, Source, Stream
+from streamcnn.errors import DeviceError, RunError, SourceLostError
 from streamcnn.events import Detection, Event, Gap, Health
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
@@ -22,6 +22,7 @@ from streamcnn.replaying import replay
 from streamcnn.ring import Ring
 from streamcnn.sinks.recording import Switched, control_track
 from streamcnn.sinks.systemd import ServiceManager
+from streamcnn.sources import soundcard
 from streamcnn.sources.demo import Demo, demo_signal, ramp_spacing
 from streamcnn.sources.live import ThreadedSource
 from streamcnn.sources.raw import Raw
@@ -283,6 +284,21 @@ def test_a_stream_in_which_nothing_happens_goes_on(monkeypatch: pytest.MonkeyPat
     *_, before, last = [event for event in run(source, 60.0) if isinstance(event, Health)]
     assert last.sample == seconds * RATE
     assert before.drift_ppm == pytest.approx(0, abs=0.1)
+
+
+def test_a_card_that_cannot_have_the_nets_rate_is_opened_at_its_own(monkeypatch: pytest.MonkeyPatch):
+    """Where no rate is configured, a card that refuses the nets' rate runs at its own; a configured one is not overruled."""
+
+    def card(device: str, rate: int, channels: tuple[int, ...], block: int) -> int:
+        if rate != 44_100:
+            raise DeviceError(f"not at {rate} Hz")
+        return rate
+
+    monkeypatch.setattr(soundcard, "SoundCard", card)
+    monkeypatch.setattr(soundcard, "find_device", lambda name: soundcard.Device(0, name, "test", 2, 44_100.0, True))
+    assert service.configured_source(Source(device="usb"), 8000, lambda: None) == 44_100
+    with pytest.raises(DeviceError, match="not at 8000 Hz"):
+        service.configured_source(Source(device="usb", rate=8000), 8000, lambda: None)
 
 
 class Manager:
