@@ -274,7 +274,7 @@ class Recording:
         whole = size + HEADER_BYTES - 8
         sizes = struct.pack("<QQQL", whole, size, self._at, 0) if large else bytes(DS64_BYTES)
         channels = self._frame_bytes // 4
-        format_ = struct.pack("<HHLLHHH", IEEE_FLOAT, channels, self._rate, self._rate * self._frame_bytes,
+        format_ = struct.pack("<HHLLHHH", IEEE_FLOAT, channels, self._rate, min(self._rate * self._frame_bytes, MOST),
                               self._frame_bytes, 32, 0)  # fmt: skip
         header = b"".join(
             [
