@@ -55,7 +55,7 @@ Latency.__init__ = lambda self: (init(self), made.append(self))[0]
 def burden():
     time.sleep({settling})
     for latency in made:
-        latency.turn(), latency.turn()
+        latency.forget()
         latency.turn = lambda: None
     {burden}
 threading.Thread(target=burden, daemon=True).start()

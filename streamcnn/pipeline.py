@@ -28,7 +28,7 @@ from streamcnn.inference import tables as T
 from streamcnn.inference.latency import Latency
 from streamcnn.inference.loop import SPELLS, looping
 from streamcnn.listener import Listener
-from streamcnn.ring import Ring
+from streamcnn.ring import UNKNOWN, Ring
 from streamcnn.runner import Runner, Stage, nearest
 from streamcnn.system import Bell, c_functions
 
@@ -129,7 +129,7 @@ class Pipeline:
         """Account for frames that never came: end open runs, reset the nets, and report the gap."""
         if cause not in self._causes:
             self._causes.append(cause)
-        error = T.NOWHERE if frames_error is None else frames_error
+        error = UNKNOWN if frames_error is None else frames_error
         kernels.skipping.compiled()(self._address, frames, error, self._causes.index(cause))
         return self._drained()
 
@@ -137,7 +137,6 @@ class Pipeline:
         """Switch a net off, which ends what is open with it, or on; what its scores then see of before is masked."""
         for number, runner in enumerate(self.runners):
             if runner.listener.name == net:
-                self._runner_tables[number, T.WANTED] = on
                 kernels.switching.compiled()(self._address, number, int(on))
         return self._drained()
 
@@ -308,7 +307,7 @@ class Pipeline:
             **self._names,
             start_sample=start,
             frames=frames,
-            frames_error=None if error == T.NOWHERE else error,
+            frames_error=None if error == UNKNOWN else error,
             cause=self._causes[cause],
         )
 

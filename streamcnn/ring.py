@@ -54,6 +54,14 @@ PRODUCER_COLUMNS = 6
 
 
 @kernel
+def fits(ring, frames):
+    """Whether a block finds room, as its producer sees it."""
+    at = address_of(ring)
+    blocks, waiting = ring[WRITTEN] - look(at + 8 * READ), ring[FRAMES_IN] - look(at + 8 * FRAMES_OUT)
+    return blocks < MAX_BLOCKS and waiting + frames <= ring[CAPACITY]
+
+
+@kernel
 def push(producer, source, step, columns, frames, arrived, age, flags, lost, lost_error, cause):
     """Append a block; tells whether it fitted.
 
@@ -66,9 +74,8 @@ def push(producer, source, step, columns, frames, arrived, age, flags, lost, los
     if flags & DRIVER_OVERFLOW and not ring[PENDING] & DRIVER_OVERFLOW:
         ring[OVERFLOWS] += 1
     sample, first = ring[NEXT_SAMPLE], ring[FRAMES_IN]
-    waiting = first - look(at + 8 * FRAMES_OUT)
     ring[NEXT_SAMPLE] = sample + frames
-    if waiting + frames > ring[CAPACITY] or ring[WRITTEN] - look(at + 8 * READ) >= MAX_BLOCKS:
+    if not fits(ring, frames):
         ring[PENDING] = flags & DRIVER_OVERFLOW
         ring[OVERFLOWS] += 1
         ring[LOST_FRAMES] += frames
@@ -80,7 +87,7 @@ def push(producer, source, step, columns, frames, arrived, age, flags, lost, los
     block[LOST], block[LOST_ERROR], block[CAUSE] = lost, lost_error, cause
     ring[PENDING] = 0
     ring[FRAMES_IN] = first + frames
-    ring[HIGH_WATER] = max(ring[HIGH_WATER], waiting + frames)
+    ring[HIGH_WATER] = max(ring[HIGH_WATER], first + frames - look(at + 8 * FRAMES_OUT))
     publish(at + 8 * WRITTEN, ring[WRITTEN] + 1)
     rouse(producer[FUNCTIONS_AT], at + 8 * WAITING, producer[RINGING], address_of(producer) + 8 * PLACE)
     return True

@@ -4,7 +4,6 @@ Times are those of one thread. A machine that does other things too makes single
 engine: what a block takes at the least in several runs of the same signal is its own.
 """
 
-import ctypes
 import time
 
 import numpy as np
@@ -14,26 +13,14 @@ from numba.extending import intrinsic
 
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.denormals import flush_denormals, restore
-from streamcnn.compiler.kernel import INT, integers, invoke
+from streamcnn.compiler.kernel import integers, invoke
 from streamcnn.compiler.vector import FLOATS, LANES, fma, vector_of
 from streamcnn.engine import Engine
+from streamcnn.system import MONOTONIC, c_functions, now
 
 RUNS = 12
 CHAINS, MULTIPLICATIONS = 12, 100_000
-MONOTONIC = time.CLOCK_MONOTONIC
 WORD = ir.IntType(32)
-
-
-@intrinsic
-def read_clock(context, function, clock, result):
-    """Call clock_gettime, of that address."""
-
-    def codegen(context, builder, signature, values):
-        kind = ir.FunctionType(WORD, [WORD, INT])
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [builder.trunc(values[1], WORD), values[2]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -52,15 +39,13 @@ def _push_all(code, program, block, step, frames, blocks, out):
     return written
 
 
-def _time_all(code, program, block, step, frames, blocks, out, clock, now, times):
-    """Push blocks as well, and write each one's nanoseconds to `times`; `now` is where the clock writes."""
-    settings, time_, taken = flush_denormals(), integers(now), integers(times)
+def _time_all(code, program, block, step, frames, blocks, out, functions, place, times):
+    """Push blocks as well, and write each one's nanoseconds to `times`; `place` is one for two numbers."""
+    settings, taken = flush_denormals(), integers(times)
     for k in range(blocks):
-        read_clock(clock, MONOTONIC, now)
-        before = time_[0] * 1_000_000_000 + time_[1]
+        before = now(functions, MONOTONIC, place)
         invoke(code, (program, block + k * step, frames, 0, out))
-        read_clock(clock, MONOTONIC, now)
-        taken[k] = time_[0] * 1_000_000_000 + time_[1] - before
+        taken[k] = now(functions, MONOTONIC, place) - before
     restore(settings)
 
 
@@ -98,11 +83,10 @@ class Course:
 
     def seconds_per_block(self) -> np.ndarray:
         """Run through the signal, each time from a reset; return what each block took at the least, float64 (blocks,)."""
-        clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value
-        now, times = np.zeros(2, np.int64), np.zeros((RUNS, self.blocks), np.int64)
+        place, times = np.zeros(2, np.int64), np.zeros((RUNS, self.blocks), np.int64)
         for taken in times:
             self.engine.reset()
-            _timing()(*self._arguments(), clock, now.ctypes.data, taken.ctypes.data)
+            _timing()(*self._arguments(), c_functions().ctypes.data, place.ctypes.data, taken.ctypes.data)
         return times.min(axis=0) / 1e9
 
     def _arguments(self) -> tuple[int, ...]:

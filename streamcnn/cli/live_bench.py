@@ -53,8 +53,7 @@ def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[s
                 if not settled and time.monotonic() - began > SETTLING_S:
                     settled = True
                     for latency in stream.latencies.values():
-                        latency.turn()
-                        latency.turn()
+                        latency.forget()
                 match event:
                     case Detection(detector="ramp", phase="confirmed"):
                         heard.append(event.sample)
@@ -79,7 +78,6 @@ def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[s
         "ring_high_water": high_water,
         "events": len(heard),
         "events_off_samples": int(np.abs(off).max(initial=0)),
-        "refused": stream.refused,
     }
     return stream, report
 
@@ -119,7 +117,7 @@ def show(report: dict, *, as_json: bool) -> None:
         )
     drift = "not known yet" if report["drift_ppm"] is None else f"{report['drift_ppm']:+.1f} ppm"
     console.print(f"drift of the card's clock: {drift}", markup=False)
-    for refused in report["refused"]:
+    for refused in report["not_permitted"]:
         console.print(f"not permitted: {refused}", markup=False)
 
 

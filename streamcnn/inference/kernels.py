@@ -16,9 +16,7 @@ from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import address_of, call, integers, invoke, kernel, words
 from streamcnn.detect.hits import HIT_COLUMNS
 from streamcnn.inference.tables import (
-    ARRIVED,
     BAD_FROM,
-    CAME,
     CHANNELS,
     CLEAN,
     CODE,
@@ -109,10 +107,16 @@ def has_room(stream):
 
 
 @kernel
+def row_of(stream, k):
+    """Return the row of record number k of those not yet committed."""
+    return integers(stream[RECORDS_AT] + (stream[WRITTEN] + k) % stream[RECORDS] * 8 * RECORD_COLUMNS)
+
+
+@kernel
 def record(stream, k, kind):
     """Return record number k of those not yet committed, of a kind, with what all records have."""
-    row = integers(stream[RECORDS_AT] + (stream[WRITTEN] + k) % stream[RECORDS] * 8 * RECORD_COLUMNS)
-    row[KIND], row[SEEN], row[CAME] = kind, stream[SAMPLE], stream[ARRIVED]
+    row = row_of(stream, k)
+    row[KIND], row[SEEN] = kind, stream[SAMPLE]
     return row
 
 
@@ -136,7 +140,7 @@ def show(stream, count):
     """Let the reader see so many records more."""
     time = now(stream[FUNCTIONS_AT], MONOTONIC, address_of(stream) + 8 * PLACE)
     for k in range(count):
-        integers(stream[RECORDS_AT] + (stream[WRITTEN] + k) % stream[RECORDS] * 8 * RECORD_COLUMNS)[MADE_AT] = time
+        row_of(stream, k)[MADE_AT] = time
     publish(address_of(stream) + 8 * WRITTEN, stream[WRITTEN] + count)
 
 

@@ -48,6 +48,10 @@ class Latency:
         """Begin another spell of what is recent."""
         self._turns = [self._turns[1], self.counts.copy()]
 
+    def forget(self) -> None:
+        """Let nothing so far be recent."""
+        self._turns = [self.counts.copy()] * 2
+
     @property
     def recent(self) -> np.ndarray:
         """Return how often each place was counted lately."""

@@ -16,7 +16,6 @@ from streamcnn.inference.kernels import has_room, record, runner_of, show, tell
 from streamcnn.inference.latency import tally
 from streamcnn.inference.tables import (
     ADVANCING,
-    ARRIVED,
     BUSY,
     CHANNELS,
     DRIVER,
@@ -79,6 +78,7 @@ from streamcnn.ring import (
     RECORDS_AT,
     UNKNOWN,
     WAITING,
+    fits,
     push,
 )
 from streamcnn.ring import ARRIVED as BLOCK_ARRIVED
@@ -96,17 +96,17 @@ NEVER = 2**62
 
 
 @kernel
-def due(stream, sample):
-    """Return when a sample is due, at the earliest, by the card's clock (ns); only where that is KNOWN."""
-    known = integers(address_of(stream) + 8 * (KNOWN_SLOTS + look(address_of(stream) + 8 * KNOWN) % 2 * KNOWN_COLUMNS))
-    return known[KNOWN_ARRIVAL] + (sample - known[KNOWN_SAMPLE]) * known[KNOWN_PERIOD] // 1000
+def known_of(stream):
+    """Return the slot that holds what is known of the card's clock; only where that is KNOWN."""
+    slot = KNOWN_SLOTS + look(address_of(stream) + 8 * KNOWN) % 2 * KNOWN_COLUMNS
+    return integers(address_of(stream) + 8 * slot)
 
 
 @kernel
-def spread(stream):
-    """Return how much later than due blocks come that are not late (ns); only where that is KNOWN."""
-    slot = KNOWN_SLOTS + look(address_of(stream) + 8 * KNOWN) % 2 * KNOWN_COLUMNS
-    return stream[slot + KNOWN_SPREAD]
+def due(stream, sample):
+    """Return when a sample is due, at the earliest, by the card's clock (ns); only where that is KNOWN."""
+    known = known_of(stream)
+    return known[KNOWN_ARRIVAL] + (sample - known[KNOWN_SAMPLE]) * known[KNOWN_PERIOD] // 1000
 
 
 @kernel
@@ -190,10 +190,7 @@ def follow_switches(stream):
 @kernel
 def can_keep(stream, frames):
     """Whether a block would fit into the recording's ring."""
-    at = integers(stream[RECORDING])[PRODUCERS_RING]
-    ring = integers(at)
-    blocks, waiting = ring[BLOCKS_WRITTEN] - look(at + 8 * READ), ring[FRAMES_IN] - look(at + 8 * FRAMES_OUT)
-    return blocks < MAX_BLOCKS and waiting + frames <= ring[CAPACITY]
+    return fits(integers(integers(stream[RECORDING])[PRODUCERS_RING]), frames)
 
 
 @kernel
@@ -219,15 +216,14 @@ def waited(stream, arrived, done):
 
 
 @kernel
-def take(stream, ring, block):
+def take(stream, ring, block, suspicious):
     """Take a block from the ring: what is missing before it, and the block itself."""
-    stream[ARRIVED] = block[BLOCK_ARRIVED]
     follow_switches(stream)
     sample, frames, rate = block[FIRST_SAMPLE] + stream[SHIFT], block[FRAMES], stream[RATE]
     lost, error, cause = sample - stream[SAMPLE], 0, TOO_SLOW
-    if is_suspicious(stream, block):
+    if suspicious:
         missing, reported = frames_missing(stream, ring), block[FLAGS] & DRIVER_OVERFLOW
-        accuracy = UNKNOWN if missing == UNKNOWN else max(1, spread(stream) * rate // SECOND)
+        accuracy = UNKNOWN if missing == UNKNOWN else max(1, known_of(stream)[KNOWN_SPREAD] * rate // SECOND)
         # A source that paused, and then sent all that it had, has lost nothing.
         if reported or missing > accuracy + frames:
             missing = max(0, missing)
@@ -300,14 +296,15 @@ def _loop(at):
             publish(ring_at + 8 * WAITING, 0)
             continue
         block = block_at(ring, ring[READ])
-        if is_suspicious(stream, block) and not look(ring_at + 8 * CLOSED):
+        suspicious = is_suspicious(stream, block)
+        if suspicious and not look(ring_at + 8 * CLOSED):
             held = now(functions, MONOTONIC, place) - block[BLOCK_ARRIVED]
             crowded = 2 * (look(ring_at + 8 * FRAMES_IN) - ring[FRAMES_OUT]) > ring[CAPACITY]
             if block[BLOCK_ARRIVED] != UNKNOWN and held < HOLD and not crowded:
                 rest(functions, (HOLD - held) // 1_000_000 + 1, place)
                 continue
         frames = block[FRAMES]
-        take(stream, ring, block)
+        take(stream, ring, block, suspicious)
         publish(ring_at + 8 * FRAMES_OUT, ring[FRAMES_OUT] + frames)
         publish(ring_at + 8 * READ, ring[READ] + 1)
     # What was lost at the very end has no block behind it.

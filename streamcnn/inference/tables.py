@@ -9,8 +9,8 @@ detector, which reads the frames of one stage. *Records* are what was decided; t
 # rate ...
 SAMPLE, SHIFT, BAD_FROM, LEVEL, CHANNELS, RATE = range(6)
 # ... its stages, its runners, and the ring of records: where, how many fit, written and read so far, how many one piece of
-# signal may add; when the block that is at work came ...
-STAGES_AT, STAGES, RUNNERS_AT, RUNNERS, RECORDS_AT, RECORDS, WRITTEN, READ, ROOM, ARRIVED = range(6, 16)
+# signal may add ...
+STAGES_AT, STAGES, RUNNERS_AT, RUNNERS, RECORDS_AT, RECORDS, WRITTEN, READ, ROOM = range(6, 15)
 # ... the C functions' table and a place for two numbers ...
 FUNCTIONS_AT, PLACE = range(16, 18)
 # ... and what only the loop beside a sound card needs: the ring of frames, the descriptors at which it is woken and wakes who
@@ -50,9 +50,9 @@ STAGE_COLUMNS = 13
 STARTED, GIVEN, MASKED, REACH, MASKS, REPEATS, SCORE_VALUES, FRAME_VALUES, ON, WANTED, COST = range(11, 22)
 RUNNER_COLUMNS = 22
 
-# A record: what kind it is, where the piece of signal ended that it was made of, when that came, when it was made; then of a
+# A record: what kind it is, where the piece of signal ended that it was made of, when it was made; then of a
 # HIT the net, where its engine started, and the hit itself; ...
-KIND, SEEN, CAME, MADE_AT, NET, ENGINE_STARTED = range(6)
+KIND, SEEN, MADE_AT, NET, ENGINE_STARTED = range(5)
 HIT_AT = 8
 RECORD_COLUMNS = 16
 HIT, GAP, PAIR = range(3)
