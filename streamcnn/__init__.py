@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 # importing streamcnn costs nothing and never loads Keras, PortAudio or ZeroMQ before they are asked for.
 # No public function shares its name with a submodule: importing that submodule would replace it.
 _PUBLIC = {
+    "AsyncSubscriber": "streamcnn.wire.subscriber",
     "Engine": "streamcnn.engine",
     "Graph": "streamcnn.graph.graph",
     "NetInfo": "streamcnn.graph.graph",
@@ -27,6 +28,7 @@ _PUBLIC = {
 _MODULES = {"errors": "streamcnn.errors", "events": "streamcnn.events", "layers": "streamcnn.graph.layers"}
 
 __all__ = [  # noqa: RUF022 (resolved by __getattr__; in the order of the table above)
+    "AsyncSubscriber",
     "Engine",
     "Graph",
     "NetInfo",

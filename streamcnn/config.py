@@ -5,9 +5,11 @@ the file and what was expected.
 """
 
 import math
+import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,7 +22,12 @@ DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Probability = Annotated[float, msgspec.Meta(gt=0, le=1)]
+FalseAlarm = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
+Labels = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+NO_ENDPOINT = "none"
+Endpoint = Annotated[str, msgspec.Meta(pattern=r"^(none|(tcp|ipc|inproc)://.+)$")]
 MAX_RATE = 10_000_000  # Hz
+MAX_CLIP_S = 600.0
 MAX_DURATION_S = 3650 * 86400.0
 
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -41,9 +48,32 @@ class Duration(float):
         return cls(seconds)
 
 
-def _refuse_infinite(name: str, value: float | None) -> None:
-    if value is not None and not math.isfinite(value):
-        raise ValueError(f"Expected a finite number for `{name}`, got `{value}`")
+def _refuse_infinite(name: str, value: float | dict[str, float] | None) -> None:
+    for number in value.values() if isinstance(value, dict) else (value,):
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"Expected a finite number for `{name}`, got `{number}`")
+
+
+def _refuse_both(one: str, value: object, other: str, other_value: object) -> None:
+    if value is not None and other_value is not None:
+        raise ValueError(f"Expected `{one}` or `{other}`, got both")
+
+
+def _refuse_twice(labels: tuple[str, ...] | None) -> None:
+    twice = {label for label in labels or () if labels.count(label) > 1}
+    if twice:
+        raise ValueError(f"Expected each of `labels` once, got `{min(twice)}` twice")
+
+
+def _is_private(endpoint: str) -> bool:
+    """Whether only this machine can reach an endpoint."""
+    if not endpoint.startswith("tcp://"):
+        return True
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in ("localhost", "lo")
 
 
 class Source(Record, kw_only=True):
@@ -65,40 +95,118 @@ class Source(Record, kw_only=True):
         _refuse_infinite("gain", self.gain)
 
 
-class Peak(Record, kw_only=True, tag_field="kind", tag="peak"):
-    """Settings of the detector `peak`; what is None comes from the net's own metadata."""
+class Settings(Record, kw_only=True):
+    """Settings that all detectors have.
+
+    `most_per_s`: how many of its events may begin in a second; of the others only their number is told.
+    """
+
+    most_per_s: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
+
+
+class Peak(Settings, kw_only=True, tag_field="kind", tag="peak"):
+    """Settings of the detector `peak`; what is None comes from the net's own metadata.
+
+    `threshold`: one for all outputs, or one for each. `false_alarm` instead: the probability that a single score of a matched
+    filter reaches it in white Gaussian noise. `refractory`: how close two peaks may be at most. `merge`: runs of scores
+    that are closer are one.
+    """
 
     label: Name | None = None
-    threshold: float | None = None
+    threshold: float | dict[Name, float] | None = None
+    false_alarm: FalseAlarm | None = None
     refractory: Duration = Duration(0.010)
+    merge: Duration | None = None
 
     def __post_init__(self):
         """Refuse what has no place in the type."""
         _refuse_infinite("threshold", self.threshold)
+        _refuse_both("threshold", self.threshold, "false_alarm", self.false_alarm)
 
 
-class Tag(Record, kw_only=True, tag_field="kind", tag="tag"):
+class Trigger(Settings, kw_only=True, tag_field="kind", tag="trigger"):
+    """Settings of the detector `trigger`; what is None comes from the net's own metadata.
+
+    `labels`: which outputs to look at, by default all. `on` and `off`: where a score begins and ends an event; `off` is by
+    default half of `on`, or `on` itself where that is not above 0. `false_alarm`: as for `peak`, in the place of `on`.
+    `min_duration`: how long an event must last to be confirmed; `max_duration`: when it is ended, whatever the scores;
+    `hold_off`: how long after its end nothing begins.
+    """
+
+    labels: Labels | None = None
+    on: float | dict[Name, float] | None = None
+    off: float | dict[Name, float] | None = None
+    false_alarm: FalseAlarm | None = None
+    min_duration: Duration = Duration(0)
+    max_duration: Duration | None = None
+    hold_off: Duration = Duration(0)
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        _refuse_twice(self.labels)
+        _refuse_infinite("on", self.on)
+        _refuse_infinite("off", self.off)
+        _refuse_both("on", self.on, "false_alarm", self.false_alarm)
+        if self.max_duration is not None and self.max_duration < max(self.min_duration, 1e-9):
+            raise ValueError(f"Expected `max_duration` above 0 and not below `min_duration`, got {self.max_duration:g} s")
+
+
+class Votes(Record, kw_only=True):
+    """How many of the last scores must agree."""
+
+    needed: Annotated[int, msgspec.Meta(ge=1)]
+    of: Annotated[int, msgspec.Meta(ge=1, le=62)]
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        if self.needed > self.of:
+            raise ValueError(f"Expected at most `of` votes `needed`, got {self.needed} of {self.of}")
+
+
+class Tag(Settings, kw_only=True, tag_field="kind", tag="tag"):
     """Settings of the detector `tag`; what is None comes from the net's own metadata.
 
     `labels`: which of the net's labels to find, by default all. `on` and `off`: where a smoothed score begins and ends a tag,
     one number for all labels or one for each of them; `off` is by default half of `on`. `smooth`: the time constant of the
-    exponential smoothing. `min_duration`: how long a tag must last to be confirmed.
+    exponential smoothing. `votes`: how many of the last scores must be above. `top`: only so many labels, the highest
+    ones, count at a time. `outputs`: what the net's outputs are: probabilities, or logits of labels of which one applies
+    (softmax) or each may (sigmoid). `min_duration`: how long a tag must last to be confirmed.
     """
 
-    labels: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] | None = None
+    labels: Labels | None = None
     on: Probability | dict[Name, Probability] | None = None
     off: Probability | dict[Name, Probability] | None = None
     smooth: Duration = Duration(0)
+    votes: Votes = Votes(needed=1, of=1)
+    top: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    outputs: Literal["probabilities", "softmax", "sigmoid"] = "probabilities"
     min_duration: Duration = Duration(0)
 
     def __post_init__(self):
         """Refuse what has no place in the type."""
-        twice = {label for label in self.labels or () if self.labels.count(label) > 1}
-        if twice:
-            raise ValueError(f"Expected each of `labels` once, got `{min(twice)}` twice")
+        _refuse_twice(self.labels)
 
 
-DetectorSettings = Peak | Tag
+class Measure(Settings, kw_only=True, tag_field="kind", tag="measure"):
+    """Settings of the detector `measure`: for nets whose outputs are values, all of which are told together.
+
+    `every`: how often, by default each second where there is no `change`. `change`: as soon as one differs by that from what
+    was told last. `statistic`: the last value, or what of those since the last time.
+    """
+
+    every: Duration | None = None
+    change: Positive | None = None
+    statistic: Literal["last", "mean", "min", "max"] = "last"
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        _refuse_infinite("change", self.change)
+        if self.every is not None and self.every <= 0:
+            raise ValueError("Expected `every` above 0")
+
+
+DetectorSettings = Peak | Trigger | Tag | Measure
+PRESETS = {"ramp": Peak(label="ramp", threshold=0.6, refractory=Duration(0.010))}  # what a name alone stands for
 
 
 def kind_of(settings: DetectorSettings) -> str:
@@ -107,16 +215,71 @@ def kind_of(settings: DetectorSettings) -> str:
 
 
 class Net(Record, kw_only=True):
-    """A net on a stream: `net` is the path of its file, relative to the configuration file, or a shipped net's name.
+    """What listens to a stream: one of
 
-    Without `detector` it is the one that the net's file asks for, or `peak`. A net with an `importance` is optional: where
-    the machine cannot keep up, the least important one is switched off first. Without it, it is never switched off.
+    - `net`: the path of a net's file, relative to the configuration file, or a shipped net's name;
+    - `template`: sound files, to which the signal is correlated (a matched filter), a label each, named after the file; with
+      `normalized`, by the energy of the signal, so that a score is in [-1, 1]; without, `noise_rms` (of samples in [-1, 1])
+      is what `false_alarm` is reckoned from;
+    - `fir`: a file with the taps of a filter, oldest last: text with one number a line, .npy, or a sound file;
+    - `average`: a moving average over so long.
+
+    Without `detector`, or the name of a preset, it is the one that the net's file asks for, or `peak`. A net with an `importance`
+    is optional: where the machine cannot keep up, the least important one is switched off first. Without it, it is never
+    switched off.
     """
 
     name: Name
-    net: str
-    detector: DetectorSettings | None = None
+    net: str | None = None
+    template: str | tuple[str, ...] | None = None
+    normalized: bool = False
+    noise_rms: Positive | None = None
+    fir: Path | None = None
+    average: Duration | None = None
+    detector: DetectorSettings | Literal["ramp"] | None = None
     importance: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        given = [name for name in ("net", "template", "fir", "average") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"Expected one of `net`, `template`, `fir`, `average`, got {' and '.join(given) or 'none'}")
+        if (self.normalized or self.noise_rms is not None) and self.template is None:
+            raise ValueError("`normalized` and `noise_rms` are for a `template`")
+        if self.template == ():
+            raise ValueError("Expected at least one `template`")
+        _refuse_infinite("noise_rms", self.noise_rms)
+
+    @property
+    def settings(self) -> DetectorSettings | None:
+        """Its detector's settings, those of a preset too."""
+        return PRESETS[self.detector] if isinstance(self.detector, str) else self.detector
+
+    @property
+    def templates(self) -> tuple[Path, ...]:
+        """The files of its templates."""
+        names = (self.template,) if isinstance(self.template, str) else self.template or ()
+        return tuple(map(Path, names))
+
+
+class Clips(Record, kw_only=True):
+    """Sound files of confirmed events: where, how much of what comes `before` and `after` them, and until when they are kept.
+
+    `longest`: what a clip holds at most of an event that goes on and on. `detectors`: of which ones, by default of all.
+    """
+
+    folder: Path
+    before: Duration = Duration(1.0)
+    after: Duration = Duration(1.0)
+    longest: Duration = Duration(30.0)
+    keep: Duration = Duration(7 * 86400.0)
+    most_mb: Positive = 1000.0
+    detectors: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] | None = None
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        if not 0 < self.longest <= MAX_CLIP_S or max(self.before, self.after) > MAX_CLIP_S:
+            raise ValueError(f"Expected `before`, `after` and `longest` of at most {MAX_CLIP_S:g} s, `longest` above 0")
 
 
 class Stream(Record, kw_only=True):
@@ -124,13 +287,55 @@ class Stream(Record, kw_only=True):
 
     name: Name
     source: Source = Source()
+    clips: Clips | None = None
     nets: Annotated[tuple[Net, ...], msgspec.Meta(min_length=1)]
 
 
-class Publish(Record, kw_only=True):
-    """Where events are published: a ZeroMQ endpoint, or `none`."""
+class Curve(Record, kw_only=True):
+    """Keys for an encrypted wire (`streamcnn keys`): the publisher's own, and a folder with the public keys of those who may
+    connect; without it anybody who knows the publisher's public key may.
+    """
 
-    bind: Annotated[str, msgspec.Meta(pattern=r"^(none|(tcp|ipc|inproc)://.+)$")] = DEFAULT_ENDPOINT
+    secret: Path
+    clients: Path | None = None
+
+
+class Publish(Record, kw_only=True):
+    """Where events are published: a ZeroMQ endpoint, or `none`.
+
+    `backfill`: where missed events can be asked for, by default one port, or one name, further; or `none`. `format`: of the
+    payloads. `curve`: keys. Without them only this machine may be able to connect, unless it is said to be `insecure`.
+    """
+
+    bind: Endpoint = DEFAULT_ENDPOINT
+    backfill: Endpoint | None = None
+    format: Literal["json", "msgpack"] = "json"
+    curve: Curve | None = None
+    insecure: bool = False
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        for endpoint in (self.bind, self.backfill or NO_ENDPOINT):
+            if not (_is_private(endpoint) or self.curve or self.insecure):
+                raise ValueError(
+                    f"Expected keys (`curve`) for `{endpoint}`, which others can reach, or `insecure: true`"
+                )
+
+
+class Journal(Record, kw_only=True):
+    """Where events are kept, and until when: beyond that age, or size in MB, the oldest are removed.
+
+    `path`: by default journal.db in the service's state directory, or in the user's.
+    """
+
+    path: Path | None = None
+    keep: Duration = Duration(30 * 86400.0)
+    most_mb: Positive = 1000.0
+
+    @property
+    def place(self) -> Path:
+        """Its file."""
+        return self.path or state_folder() / "journal.db"
 
 
 class Config(Record, kw_only=True):
@@ -138,6 +343,7 @@ class Config(Record, kw_only=True):
 
     streams: Annotated[tuple[Stream, ...], msgspec.Meta(min_length=1)]
     publish: Publish = Publish()
+    journal: Journal | None = None
 
 
 def load(path: str | Path) -> Config:
@@ -147,16 +353,26 @@ def load(path: str | Path) -> Config:
     """
     path = Path(path)
     config = parse(documents.read(path), path)
-    streams = tuple(
-        msgspec.structs.replace(stream, nets=tuple(_with_path_from(net, path.parent) for net in stream.nets))
-        for stream in config.streams
-    )
-    return msgspec.structs.replace(config, streams=streams)
+    return _with_paths_from(config, path.parent)
 
 
-def _with_path_from(net: Net, folder: Path) -> Net:
-    is_file = net.net.endswith(".safetensors") or "/" in net.net
-    return msgspec.structs.replace(net, net=str(folder / net.net)) if is_file else net
+def _with_paths_from(record: Record, folder: Path) -> Record:
+    """Return a record, and all records in it, with paths that begin at a folder; a net's, where it is the name of none."""
+    changes = {}
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        if isinstance(value, Record):
+            changes[name] = _with_paths_from(value, folder)
+        elif isinstance(value, tuple):
+            changes[name] = tuple(_with_paths_from(v, folder) if isinstance(v, Record) else v for v in value)
+        elif isinstance(value, Path):
+            changes[name] = folder / value
+    if isinstance(record, Net):
+        if record.net is not None and (record.net.endswith(".safetensors") or "/" in record.net):
+            changes["net"] = str(folder / record.net)
+        if record.template is not None:
+            changes["template"] = tuple(str(folder / path) for path in record.templates)
+    return msgspec.structs.replace(record, **changes)
 
 
 def parse(text: str, path: Path) -> Config:
@@ -182,15 +398,30 @@ def parse_publish(endpoint: str) -> Publish:
     try:
         return msgspec.convert({"bind": endpoint}, Publish)
     except msgspec.ValidationError as error:
+        reached = " without keys" if "insecure" in str(error) else ""
         raise ConfigError(
-            f"cannot publish at '{endpoint}'",
-            "an endpoint looks like tcp://127.0.0.1:5556; 'none' is for not publishing",
+            f"cannot publish at '{endpoint}'{reached}",
+            "others can reach it: give keys, or insecure: true, in a configuration's 'publish'"
+            if reached
+            else "an endpoint looks like tcp://127.0.0.1:5556; 'none' is for not publishing",
         ) from error
+
+
+def state_folder() -> Path:
+    """Return where a daemon keeps what shall outlast it: systemd's StateDirectory, or the user's own."""
+    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "streamcnn"
 
 
 def _decode_hook(kind: type, value: object) -> object:
     if kind is Duration:
         return Duration.parse(value)
+    if kind is Path:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise ValueError(f"Expected the path of a file, got `{value}`")
+        return Path(value)
     raise NotImplementedError(kind)
 
 

@@ -1,10 +1,13 @@
 """The engine: a compiled graph with its state."""
 
+from math import lcm
+
 import numpy as np
 
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import invoke
+from streamcnn.compiler.operations import blocks_of
 from streamcnn.compiler.plan import CHUNK, plan
 from streamcnn.compiler.program import Program
 from streamcnn.compiler.windows import plan_windows
@@ -99,6 +102,20 @@ class Engine:
     def memory(self) -> list[np.ndarray]:
         """All memory that is touched while blocks are processed."""
         return self._program.memory
+
+    @property
+    def anchor(self) -> int:
+        """The input frames after which its arithmetic repeats too: at a multiple of them it can be started late, to the same bits.
+
+        Long kernels and moving norms work in blocks of their input's frames.
+        """
+        graph = self.graph
+        if graph.clip is not None:
+            return graph.period
+        blocks = [
+            (graph.timings[node.inputs[0]].hop * block).numerator for node in graph.nodes if (block := blocks_of(node.layer))
+        ]
+        return lcm(graph.period, *blocks)
 
     def max_output_frames(self, frames: int) -> int:
         """Return how many output frames a block of `frames` can give at most."""

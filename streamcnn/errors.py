@@ -8,13 +8,15 @@
     │   ├── UnsupportedLayerError   a layer that cannot stream exactly: layer, reason, remedy
     │   ├── AudioFileError          a sound file that cannot be read
     │   ├── RateError               a source whose sample rate is not the net's
-    │   └── EndpointError           a ZeroMQ endpoint that is none
+    │   ├── EndpointError           a ZeroMQ endpoint that is none
+    │   └── KeyFileError            a file that holds no key, or a secret that others can read
     ├── MissingPartError    (2)     a library or system package that this command needs is not installed
     └── RunError            (1)     the work failed, and may succeed another time
         ├── DeviceError             a sound device that is not there or cannot be opened so
+        ├── JournalError            the journal cannot be opened, or somebody else writes it
         ├── PublishError            the endpoint cannot be bound
         ├── SourceLostError         a source that stopped delivering
-        ├── SubscribeError          a subscriber got what it cannot read
+        ├── SubscribeError          a subscriber got what it cannot read, or is refused, or cannot fill a hole
         └── VerificationError       two computations that must agree do not
 
 Any other exception that escapes from streamcnn is a bug.
@@ -74,6 +76,10 @@ class EndpointError(InputError):
     """A ZeroMQ endpoint that is malformed."""
 
 
+class KeyFileError(InputError):
+    """A file that does not hold a key, or a secret key that others can read."""
+
+
 class MissingPartError(StreamcnnError):
     """A library or system package that this command needs is not installed; the remedy says what to install."""
 
@@ -88,6 +94,10 @@ class DeviceError(RunError):
     """A sound device that is not there (any more, or yet), or that refuses the wanted format."""
 
 
+class JournalError(RunError):
+    """The journal cannot be opened or read, or another process writes it."""
+
+
 class PublishError(RunError):
     """The publisher's endpoint cannot be bound."""
 
@@ -97,7 +107,7 @@ class SourceLostError(RunError):
 
 
 class SubscribeError(RunError):
-    """A subscriber received something that is not an event of a schema it knows."""
+    """A subscriber received what is not an event of a schema it knows, was refused, or cannot fetch what it missed."""
 
 
 class VerificationError(RunError):

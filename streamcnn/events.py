@@ -1,4 +1,4 @@
-"""What is published: one record a kind of event, and their JSON on the wire (schema 1).
+"""What is published: one record a kind of event, and their form on the wire (schema 1), JSON or msgpack.
 
 Positions are counted in samples (int64) from the session's start and go on through gaps. UTC times are estimates that
 carry their own error. Files and pipes have no UTC: there `time` is null and
@@ -17,17 +17,20 @@ SCHEMA = 1
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Fields that all events share.
 
-    `seq` counts what one publisher has published, over all topics; it is None where nothing is published (replay).
+    `seq` numbers what one publisher has published, over all topics, rising and never used again; `prev` is that of the event
+    before it on its topic, None for the first one and for health, which nobody keeps. Both are None where nothing is
+    published (replay).
     """
 
     stream: str
     session: str
     seq: int | None = None
+    prev: int | None = None
     schema: int = SCHEMA
 
-    def with_seq(self, seq: int) -> "Event":
-        """Return this event with its number from the publisher."""
-        return msgspec.structs.replace(self, seq=seq)
+    def numbered(self, seq: int, prev: int | None) -> "Event":
+        """Return this event with its number from the publisher, and that of the one before it."""
+        return msgspec.structs.replace(self, seq=seq, prev=prev)
 
 
 class Detection(_Event, frozen=True, kw_only=True, tag="detection"):
@@ -35,11 +38,12 @@ class Detection(_Event, frozen=True, kw_only=True, tag="detection"):
 
     `sample` is where it happened in the signal: its highest score so far. `start_sample` is the first and `end_sample` the
     first no longer within the run of scores that it is about, None as long as it goes on; each with the net's target lag
-    subtracted. `decided_sample` is the input sample at which the decision fell. `id` is stream/session/detector/label/onset:
-    replaying a recording names the same event alike.
+    subtracted. `position` is `sample` to a fraction: of a `peak` the top of the parabola through its highest scores; `time` and
+    `time_s` are those of it. `decided_sample` is the input sample at which the decision fell. `id` is
+    stream/session/detector/label/onset: replaying a recording names the same event alike.
 
-    A `peak` is "confirmed", and that is all. A `tag` is told in several `phase`s with one id: "provisional" when it begins,
-    "confirmed" once it has lasted long enough (at once, where no duration is asked for) and then "ended"; or
+    A `peak` is "confirmed", and that is all. A `tag` or `trigger` is told in several `phase`s with one id: "provisional" when
+    it begins, "confirmed" once it has lasted long enough (at once, where no duration is asked for) and then "ended"; or
     "retracted". `truncated` says that the signal ended, or had a gap, before the run did.
     """
 
@@ -50,6 +54,7 @@ class Detection(_Event, frozen=True, kw_only=True, tag="detection"):
     label: str
     net: str
     sample: int
+    position: float
     start_sample: int
     end_sample: int | None
     decided_sample: int
@@ -69,6 +74,53 @@ class Detection(_Event, frozen=True, kw_only=True, tag="detection"):
     def topic(self) -> str:
         """The topic on the wire; it ends in '.', so that `mic1.` never matches `mic10.`."""
         return f"detection.{self.stream}.{self.detector}.{self.label}."
+
+
+class Measure(_Event, frozen=True, kw_only=True, tag="measure"):
+    """What a net that measures has measured: the values of its outputs by their labels, None where one is not a number.
+
+    `sample` is the last one that they are about and `start_sample` the first, each with the net's target lag subtracted. `id`
+    is stream/session/detector/sample. The other fields are those of a detection.
+    """
+
+    id: str
+    detector: str
+    net: str
+    sample: int
+    start_sample: int
+    decided_sample: int
+    values: dict[str, float | None]
+    time: datetime | None = None
+    time_s: float | None = None
+    time_error_s: float | None = None
+    detected_at: datetime | None = None
+
+    def with_detected_at(self, time: datetime) -> "Measure":
+        """Return this measurement with the time when it was made."""
+        return msgspec.structs.replace(self, detected_at=time)
+
+    @property
+    def topic(self) -> str:
+        """The topic on the wire."""
+        return f"measure.{self.stream}.{self.detector}."
+
+
+class Flood(_Event, frozen=True, kw_only=True, tag="flood"):
+    """How many more events of a detector began in a second than it may tell: of those nothing else is told.
+
+    They were decided by the scores of [start_sample, end_sample).
+    """
+
+    detector: str
+    suppressed: int
+    start_sample: int
+    end_sample: int
+    decided_sample: int
+
+    @property
+    def topic(self) -> str:
+        """The topic on the wire."""
+        return f"flood.{self.stream}.{self.detector}."
 
 
 class Gap(_Event, frozen=True, kw_only=True, tag="gap"):
@@ -113,7 +165,8 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     fits. `nets_off`: nets that are switched off until the machine can keep up. `drift_ppm`: how much faster than the host's
     clock the card's is, None while that is not known; `time_error_s`: that of the times of events.
     `recording_lost_frames`: what the disk was too slow for; `recording_error`: why nothing is recorded any more.
-    `not_permitted`: what of real-time scheduling and locked memory the system refused.
+    `not_permitted`: what of real-time scheduling and locked memory the system refused. `journal`: what is not as it should be
+    with the journal. `clips_error`: why no clips are written any more.
     """
 
     state: str
@@ -137,6 +190,8 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     recording_lost_frames: int | None = None
     recording_error: str | None = None
     not_permitted: tuple[str, ...] = ()
+    journal: str | None = None
+    clips_error: str | None = None
 
     @property
     def topic(self) -> str:
@@ -144,10 +199,10 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
         return f"health.{self.stream}."
 
 
-Event = Detection | Gap | Health
+Event = Detection | Measure | Flood | Gap | Health
 
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Event)
+_encoder, _packer = msgspec.json.Encoder(), msgspec.msgpack.Encoder()
+_decoder, _unpacker = msgspec.json.Decoder(Event), msgspec.msgpack.Decoder(Event)
 
 
 def to_json(event: Event) -> bytes:
@@ -155,13 +210,30 @@ def to_json(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
+def to_msgpack(event: Event) -> bytes:
+    """Encode an event as msgpack."""
+    return _packer.encode(event)
+
+
 def from_json(payload: bytes) -> Event:
     """Decode an event.
 
     Raises SubscribeError for anything that is not an event of schema 1.
     """
+    return _decoded(payload, _decoder)
+
+
+def from_wire(payload: bytes) -> Event:
+    """Decode an event that came as JSON or msgpack: only JSON's first byte is a brace.
+
+    Raises SubscribeError for anything that is not an event of schema 1.
+    """
+    return _decoded(payload, _decoder if payload[:1] == b"{" else _unpacker)
+
+
+def _decoded(payload: bytes, decoder: msgspec.json.Decoder | msgspec.msgpack.Decoder) -> Event:
     try:
-        event = _decoder.decode(payload)
+        event = decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SubscribeError(f"not an event of schema {SCHEMA}: {error}: {payload[:80]!r}") from error
     if event.schema != SCHEMA:

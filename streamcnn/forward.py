@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from streamcnn.graph import layers as L
+from streamcnn.graph.energy import QUIET, SILENT
 from streamcnn.graph.functions import defaults
 from streamcnn.graph.graph import INPUT, Graph
 from streamcnn.graph.layer import Shape, size
@@ -104,6 +105,8 @@ def _forward(layer: L.Layer, rule: FrameRule, shape: Shape, x: Array, *more: Arr
             return y
         case L.Attention():
             return _attention(layer, x, *more)
+        case L.InverseNorm():
+            return _inverse_norm(layer, rule, x)
         case L.Resample():
             return _resample(layer, rule, x)
         case L.Repeat():
@@ -141,6 +144,21 @@ def _resample(layer: L.Resample, rule: FrameRule, x: Array) -> Array:
     first = positions // layer.up + 1
     windows = padded[first[:, None] + np.arange(2 * layer.half)]  # (frames, taps, channels)
     return np.einsum("tkc,tk->tc", windows, layer.phases[positions % layer.up].astype(x.dtype))
+
+
+def _inverse_norm(layer: L.InverseNorm, rule: FrameRule, x: Array) -> Array:
+    """Sum up the squares of each window, and of it with what came before."""
+    padded, frames = _padded(rule, layer.span, x)
+    squares = (padded.astype(np.float64) ** 2).sum(axis=1)
+    y = np.zeros((frames, len(layer.lengths)))
+    for k, (length, lag) in enumerate(zip(layer.lengths, layer.lags, strict=True)):
+        own, whole = (
+            np.convolve(squares, np.ones(span), "valid")[-frames - lag :][:frames] if frames else np.zeros(0)
+            for span in (length, length + layer.guard)
+        )
+        heard = (own > SILENT) & (own > QUIET * whole)
+        y[heard, k] = 1 / np.sqrt(own[heard])
+    return y.astype(x.dtype)
 
 
 def _conv(layer: L.Conv1D, rule: FrameRule, x: Array) -> Array:

@@ -1,19 +1,23 @@
 """A net with its detector: what listens to a stream."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import msgspec
 
-from streamcnn.config import DetectorSettings, Peak, Stream, Tag, kind_of, parse_detector
+from streamcnn.config import DetectorSettings, Measure, Peak, Stream, Tag, Trigger, kind_of, parse_detector
 from streamcnn.detect.hits import Detector
+from streamcnn.detect.measure import MeasureDetector
 from streamcnn.detect.peak import PeakDetector
 from streamcnn.detect.tag import TagDetector
+from streamcnn.detect.trigger import TriggerDetector
 from streamcnn.errors import ConfigError, RateError
 from streamcnn.graph import store
-from streamcnn.graph.graph import Graph
+from streamcnn.graph.graph import Graph, Node
+from streamcnn.graph.pointwise import Activation
 
 OFF_SHARE = 0.5  # of `on`, where no `off` is configured
+MEASURED_EVERY_S = 1.0  # where nothing else is configured
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,16 @@ class Listener:
         return kind_of(self.settings)
 
     @cached_property
+    def computed(self) -> Graph:
+        """The net as it runs: with the activation that makes probabilities of its outputs, where one is configured."""
+        function = self.settings.outputs if isinstance(self.settings, Tag) else "probabilities"
+        if function == "probabilities":
+            return self.graph
+        last = self.graph.output_name
+        node = Node(f"{last}/{function}", Activation(activation=function), (last,))
+        return replace(self.graph, nodes=(*self.graph.nodes, node))
+
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the net's outputs: the configured one, the net's own, or the listener's name, numbered."""
         outputs = self.graph.output_channels
@@ -55,7 +69,7 @@ class Listener:
     @cached_property
     def watched(self) -> tuple[str, ...]:
         """The labels that its detector looks for."""
-        wanted = self.settings.labels if isinstance(self.settings, Tag) else None
+        wanted = self.settings.labels if isinstance(self.settings, Tag | Trigger) else None
         self._refuse_unknown(wanted or ())
         return wanted or self.labels
 
@@ -65,43 +79,60 @@ class Listener:
 
         Raises ConfigError where there is neither, and where a tag would end above the score that it begins with.
         """
-        if isinstance(self.settings, Peak):
-            return self._by_label("threshold", self.settings.threshold, self.graph.info.threshold)
+        match self.settings:
+            case Measure():
+                return {}
+            case Peak(threshold=given):
+                return self._by_label("threshold", given, self.graph.info.threshold)
         thresholds = self._by_label("on", self.settings.on, self.graph.info.threshold)
+        is_tag = isinstance(self.settings, Tag)
         for label, off in self._ends(thresholds).items():
-            if not 0 < off <= thresholds[label] <= 1:
+            on = thresholds[label]
+            if not off <= on or (is_tag and not 0 < off <= on <= 1):
                 raise ConfigError(
-                    f"net '{self.name}': the tag '{label}' begins at {thresholds[label]:g} and ends below {off:g}",
-                    "a tag needs 0 < off <= on <= 1",
+                    f"net '{self.name}': the {self.kind} '{label}' begins at {on:g} and ends below {off:g}",
+                    "a tag needs 0 < off <= on <= 1" if is_tag else "a trigger needs off <= on",
                 )
         return thresholds
 
     def detector(self, rate: int) -> Detector:
         """Make its detector, for a stream of `rate` Hz."""
-        hop_s = self.graph.hop / rate
-        match self.settings:
-            case Peak(refractory=refractory):
-                frames = -(-round(refractory * rate) // self.graph.hop)
-                return PeakDetector(self.graph.output_channels, self.thresholds[self.labels[0]], frames)
-            case Tag(smooth=smooth, min_duration=min_duration):
-                return TagDetector(
-                    self.graph.output_channels,
-                    [self.labels.index(label) for label in self.watched],
-                    list(self.thresholds.values()),
-                    list(self._ends(self.thresholds).values()),
-                    smooth / hop_s,
-                    -(-round(min_duration * rate) // self.graph.hop),
-                )
+        graph, settings = self.graph, self.settings
+        outputs, watched = graph.output_channels, [self.labels.index(label) for label in self.watched]
+        on, off = list(self.thresholds.values()), list(self._ends(self.thresholds).values())
+
+        def frames(span: float) -> int:
+            """Return how many output frames cover a time span in seconds."""
+            return -(-round(span * rate) // graph.hop)
+
+        match settings:
+            case Peak():
+                return PeakDetector(on, frames(settings.refractory), frames(settings.merge or 0))
+            case Trigger():
+                longest = None if settings.max_duration is None else max(1, frames(settings.max_duration))
+                shortest, pause = frames(settings.min_duration), frames(settings.hold_off)
+                return TriggerDetector(outputs, watched, on, off, shortest, longest, pause)
+            case Tag():
+                votes = settings.votes.needed, settings.votes.of
+                smooth, shortest = settings.smooth * rate / graph.hop, frames(settings.min_duration)
+                return TagDetector(outputs, watched, on, off, smooth, shortest, votes, settings.top)
+            case Measure():
+                every = settings.every or (0 if settings.change else MEASURED_EVERY_S)
+                return MeasureDetector(outputs, frames(every), settings.change, settings.statistic)
 
     def describe(self) -> str:
         """Return its name and thresholds, for people."""
+        if not self.thresholds:
+            return f"{self.name} ({self.kind} of {', '.join(self.labels)})"
         different = sorted(set(self.thresholds.values()))
         values = f"{different[0]:g}" if len(different) == 1 else f"{different[0]:g} to {different[-1]:g}"
         return f"{self.name} ({self.kind}, threshold {values})"
 
     def _ends(self, thresholds: dict[str, float]) -> dict[str, float]:
+        if isinstance(self.settings, Peak | Measure):
+            return {}
         if self.settings.off is None:
-            return {label: OFF_SHARE * on for label, on in thresholds.items()}
+            return {label: OFF_SHARE * on if on > 0 else on for label, on in thresholds.items()}
         return self._by_label("off", self.settings.off, None)
 
     def _by_label(self, key: str, given: float | dict[str, float] | None, own: float | None) -> dict[str, float]:
@@ -132,7 +163,7 @@ def load_listeners(stream: Stream) -> list[Listener]:
     listeners = []
     for net in stream.nets:
         graph = store.load(net.net)
-        listeners.append(Listener(net.name, graph, net.detector or own_detector(graph)))
+        listeners.append(Listener(net.name, graph, net.settings or own_detector(graph)))
     return listeners
 
 
@@ -145,9 +176,15 @@ def own_detector(graph: Graph) -> DetectorSettings:
 
 def with_threshold(settings: DetectorSettings, threshold: float) -> DetectorSettings:
     """Return settings in which everything begins at `threshold`."""
-    if isinstance(settings, Peak):
-        return msgspec.structs.replace(settings, threshold=threshold)
-    return msgspec.structs.replace(settings, on=threshold, off=None)
+    match settings:
+        case Measure():
+            raise ConfigError("a net that measures has no threshold", "leave out --threshold")
+        case Peak():
+            return msgspec.structs.replace(settings, threshold=threshold, false_alarm=None)
+        case Trigger():
+            return msgspec.structs.replace(settings, on=threshold, off=None, false_alarm=None)
+        case Tag():
+            return msgspec.structs.replace(settings, on=threshold, off=None)
 
 
 def stream_rate(listeners: list[Listener], given: int | None) -> int:

@@ -13,26 +13,43 @@ An engine started late gives the same bits as one that has run since the session
 So frames in which nothing can be decided need not be processed: whoever knows of such frames may `leap` over them.
 """
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import numpy as np
 
 from streamcnn.clock import Clock
-from streamcnn.detect.hits import TRUNCATED, Hit, hit_of, scores_of
+from streamcnn.detect.hits import (
+    DECIDED,
+    END,
+    MEASURED,
+    ONSET,
+    PEAK,
+    PHASE,
+    TRUNCATED,
+    Hit,
+    hit_of,
+    reals_of,
+    shortest_decimal,
+)
 from streamcnn.errors import InputError
-from streamcnn.events import Detection, Event, Gap, utc
+from streamcnn.events import Detection, Event, Flood, Gap, Measure, utc
 from streamcnn.inference import kernels
 from streamcnn.inference import tables as T
+from streamcnn.inference.flood import FLOOD
 from streamcnn.inference.latency import Latency
 from streamcnn.inference.loop import SPELLS, looping
 from streamcnn.listener import Listener
 from streamcnn.ring import UNKNOWN, Ring
-from streamcnn.runner import Runner, Stage, nearest
+from streamcnn.runner import Runner, Stage
 from streamcnn.system import Bell, c_functions
 
 FEWEST_RECORDS = 4096
+SECOND_DIGITS = 9
+MOST_COLLECTED = 1_000_000  # records that may wait to become events; some 140 MB
 
 
 class Pipeline:
@@ -77,9 +94,11 @@ class Pipeline:
         self._stage_tables = np.stack([stage.table for stage in self._stages])
         self._runner_tables = np.stack([runner.table(mask_edges) for runner in self.runners])
         self._runner_tables[:, T.STAGE] = [stages[to] for to in rates]
-        room = sum(runner.most_hits for runner in self.runners) + len(self.runners) + 2
+        room = sum(runner.most_records for runner in self.runners) + len(self.runners) + 2
         self._records = np.zeros((max(FEWEST_RECORDS, 4 * room), T.RECORD_COLUMNS), np.int64)
         self._spells = np.zeros((SPELLS, 2), np.int64)
+        self._collected: deque[np.ndarray] = deque()
+        self._collected_rows = 0
         self._functions = c_functions()
         self._table = np.zeros(T.STREAM_COLUMNS, np.int64)
         for column, value in {
@@ -174,8 +193,9 @@ class Pipeline:
                 come = self._stage_tables[self._runner_tables[number, T.STAGE], T.COUNT]
                 tail = tails[id(runner.stage)]
                 tail = None if tail is None else tail[max(0, started - come) :]
-                for hit in runner.flush(tail, int(given)) if on else ():
-                    events.append(self._detection(runner, hit, int(started), self.sample))
+                for scores in runner.flush(tail, int(given)) if on else ():
+                    kernels.scoring()(self._address, number, scores.ctypes.data, len(scores))
+                    events += self._drained()
         kernels.ending_runs()(self._address)
         return events + self._drained()
 
@@ -200,11 +220,26 @@ class Pipeline:
         self._table[T.PATIENT] = patient
         looping()(self._address)
 
-    def drain(self) -> list[tuple[Event, int]]:
-        """Return the events decided since the last time, each with when that was (ns, monotonic)."""
+    def collect(self) -> bool:
+        """Take the records that wait out of their ring, so that `listen` has room; tells whether there is something to drain.
+
+        Beyond MOST_COLLECTED they stay there, and `listen` waits.
+        """
+        written, read = int(self._table[T.WRITTEN]), int(self._table[T.READ])
+        if written > read and self._collected_rows < MOST_COLLECTED:
+            self._collected.append(self._records[np.arange(read, written) % len(self._records)])
+            self._collected_rows += written - read
+            self._table[T.READ] = written
+        return bool(self._collected)
+
+    def drain(self, most: int | None = None) -> list[tuple[Event, int]]:
+        """Return events decided since the last time, each with when that was (ns, monotonic).
+
+        All of them, or of many only some more than `most`: those of whole pieces of signal.
+        """
         drained, ahead = [], time.time_ns() - time.monotonic_ns()
-        for event, made in self._read():
-            if isinstance(event, Detection):
+        for event, made in self._read(most):
+            if isinstance(event, Detection | Measure):
                 event = event.with_detected_at(utc((made + ahead) / 1e9))
             drained.append((event, made))
         return drained
@@ -264,27 +299,31 @@ class Pipeline:
     def _drained(self) -> list[Event]:
         return [event for event, _ in self._read()]
 
-    def _read(self) -> Iterator[tuple[Event, int]]:
-        """Yield the records that wait, as events, and give their room back."""
-        written = int(self._table[T.WRITTEN])
-        numbers = np.arange(self._table[T.READ], written) % len(self._records)
-        rows = self._records[numbers]
-        self._table[T.READ] = written
-        scores = scores_of(rows[:, T.HIT_AT :])
-        for (kind, seen, _), numbered in groupby(enumerate(rows.tolist()), lambda pair: self._group(pair[1])):
-            if kind == T.HIT:
-                hits = []
-                for number, row in numbered:
-                    hit = hit_of(row[T.HIT_AT :], scores[number])
-                    runner = self.runners[row[T.NET]]
-                    hits.append((self._detection(runner, hit, row[T.ENGINE_STARTED], seen), row[T.MADE_AT]))
+    def _read(self, most: int | None = None) -> Iterator[tuple[Event, int]]:
+        """Yield the records that wait, as events: all, or those of some collections until there were as many."""
+        self.collect()
+        told = 0
+        while self._collected and (most is None or told < most):
+            rows = self._collected.popleft()
+            self._collected_rows -= len(rows)
+            for event in self._events_of(rows):
+                told += 1
+                yield event
+
+    def _events_of(self, rows: np.ndarray) -> Iterator[tuple[Event, int]]:
+        """Yield records, those of whole pieces of signal, as events, each with when it was made."""
+        reals = reals_of(rows[:, T.HIT_AT :].copy())
+        for kind, numbered in groupby(enumerate(rows.tolist()), lambda pair: self._group(pair[1])):
+            if kind[0] == T.HIT:
+                told = list(self._told([(row, reals[number]) for number, row in numbered], kind[1]))
                 # As single frames would give them. (What ends by force is in the order of the nets.)
-                yield from hits if hits[0][0].truncated else sorted(hits, key=lambda pair: pair[0].decided_sample)
+                by_force = kind[2]
+                yield from told if by_force else sorted(told, key=lambda pair: pair[0].decided_sample)
                 continue
             for _, row in numbered:
-                if kind == T.GAP:
+                if kind[0] == T.GAP:
                     yield self._gap(row), row[T.MADE_AT]
-                elif kind == T.PAIR and self.clock is not None:
+                elif kind[0] == T.PAIR and self.clock is not None:
                     self._observe(row)
 
     @staticmethod
@@ -311,11 +350,26 @@ class Pipeline:
             cause=self._causes[cause],
         )
 
+    def _told(self, rows: list[tuple[list[int], list[float]]], seen: int) -> Iterator[tuple[Event, int]]:
+        """Yield the events of rows of hits, with their scores and offsets."""
+        measured: list[float] = []  # of the outputs of one frame
+        for row, reals in rows:
+            runner, started, hit = self.runners[row[T.NET]], row[T.ENGINE_STARTED], row[T.HIT_AT :]
+            if hit[PHASE] == FLOOD:
+                yield self._flood(runner, hit, started, seen), row[T.MADE_AT]
+            elif hit[PHASE] == MEASURED:
+                measured.append(reals[0])
+                if len(measured) == len(runner.listener.labels):
+                    yield self._measure(runner, hit_of(hit, *reals), measured, started, seen), row[T.MADE_AT]
+                    measured = []
+            else:
+                yield self._detection(runner, hit_of(hit, *reals), started, seen), row[T.MADE_AT]
+
     def _detection(self, runner: Runner, hit: Hit, started: int, seen: int) -> Detection:
         self.detections += hit.phase == "confirmed"
         listener, onset = runner.listener, runner.sample(hit.onset, started)
-        label, exact = listener.labels[hit.output], runner.position(hit.peak, started)
-        time = self.clock.utc(float(exact)) if self.clock is not None else None
+        label, sample = listener.labels[hit.output], runner.sample(hit.peak, started)
+        position = runner.between(hit.peak, hit.offset, started)
         return Detection(
             **self._names,
             id=f"{self._names['stream']}/{self._names['session']}/{listener.name}/{label}/{onset}",
@@ -324,14 +378,45 @@ class Pipeline:
             kind=listener.kind,
             label=label,
             net=runner.net,
-            sample=nearest(exact),
+            sample=sample,
+            position=position,
             start_sample=onset,
             end_sample=None if hit.end is None else runner.sample(hit.end, started),
             decided_sample=runner.decided(hit.decided, started, seen),
             score=hit.score,
             threshold=listener.thresholds[label],
             truncated=hit.truncated,
-            time=utc(time[0]) if time else None,
-            time_error_s=time[1] if time else None,
-            time_s=nearest(exact) / self.rate if self.clock is None else None,
+            **self._times(position),
         )
+
+    def _measure(self, runner: Runner, hit: Hit, values: list[float], started: int, seen: int) -> Measure:
+        listener, sample = runner.listener, runner.sample(hit.peak, started)
+        told = [shortest_decimal(value) if math.isfinite(value) else None for value in values]
+        return Measure(
+            **self._names,
+            id=f"{self._names['stream']}/{self._names['session']}/{listener.name}/{sample}",
+            detector=listener.name,
+            net=runner.net,
+            sample=sample,
+            start_sample=runner.sample(hit.onset, started),
+            decided_sample=runner.decided(hit.decided, started, seen),
+            values=dict(zip(listener.labels, told, strict=True)),
+            **self._times(float(sample)),
+        )
+
+    def _flood(self, runner: Runner, hit: list[int], started: int, seen: int) -> Flood:
+        return Flood(
+            **self._names,
+            detector=runner.listener.name,
+            suppressed=hit[PEAK],
+            start_sample=runner.sample(hit[ONSET], started),
+            end_sample=runner.sample(hit[END], started),
+            decided_sample=runner.decided(hit[DECIDED], started, seen),
+        )
+
+    def _times(self, position: float) -> dict[str, object]:
+        """Return when a position was: UTC and its error where there is a clock, else seconds from the start."""
+        if self.clock is None:
+            return {"time_s": round(position / self.rate, SECOND_DIGITS)}
+        known = self.clock.utc(position)
+        return {"time": utc(known[0]), "time_error_s": known[1]} if known else {}

@@ -263,6 +263,6 @@ class _Stream:
         screened = []
         for net, lead in zip(self._nets, leads, strict=True):
             detector, scale = net.detector(self.own_rate), gain * net.graph.info.input_scale
-            graph = smoothed(net.graph, detector.kept, detector.memory)
+            graph = smoothed(net.computed, detector.kept, detector.memory)
             screened.append(Screened(graph, scale, detector.thresholds, lead))
         return screened

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from streamcnn.detect.hits import FRAME, Hit
+from streamcnn.detect.hits import FRAME, HIT_COLUMNS
 from streamcnn.engine import Engine
 from streamcnn.errors import ConfigError, GraphError
 from streamcnn.graph.resample import resampler
@@ -12,6 +12,9 @@ from streamcnn.graph.store import identity
 from streamcnn.inference import kernels
 from streamcnn.inference import tables as T
 from streamcnn.listener import Listener
+
+FLOOD_WINDOW_S = 1.0
+POSITION_DIGITS = 4  # of a sample: more of them say nothing about where an event was
 
 
 def nearest(position: Fraction | int) -> int:
@@ -59,7 +62,7 @@ class Runner:
     """One net with its engine and its detector, on the frames of a stage."""
 
     def __init__(self, listener: Listener, stage: Stage, channels: int, gain: float):
-        graph = listener.graph
+        graph = listener.computed
         if graph.input_channels != channels:
             raise GraphError(
                 f"net '{listener.name}' takes {graph.input_channels} channels, its stream has {channels}",
@@ -72,13 +75,15 @@ class Runner:
                 "choose a gain that float32 samples survive",
             )
         self.listener, self.stage, self._graph = listener, stage, graph
-        self.net = identity(graph)
+        self.net = identity(listener.graph)
         self.detector = listener.detector(stage.rate)
         self._engine = Engine(graph, scale=scale)
         most = self._engine.max_output_frames(stage.most_frames)
-        self.most_hits = self.detector.most_hits(most)
+        hits = self.detector.most_hits(most)
+        self.most_records = hits + 1  # one that says how many were suppressed
         self._scores = np.zeros((most, graph.output_channels), np.float32)
-        self._hits = np.zeros((self.most_hits, T.RECORD_COLUMNS - T.HIT_AT), np.int64)
+        self._hits = np.zeros((hits, HIT_COLUMNS), np.int64)
+        self._fates = np.zeros((graph.output_channels, T.FATE_COLUMNS), np.int64)
         self._reach = max(0, graph.padded_frames, -(-(graph.info.warmup_frames - graph.first) // graph.hop))
 
     def table(self, mask_edges: bool) -> np.ndarray:
@@ -89,9 +94,11 @@ class Runner:
         row[T.DETECTOR] = self.detector.table.ctypes.data
         row[T.SCORES_AT], row[T.HITS_AT] = self._scores.ctypes.data, self._hits.ctypes.data
         row[T.REACH], row[T.MASKS] = self._reach, self._reach if mask_edges else 0
-        row[T.REPEATS] = self._graph.period
+        row[T.REPEATS] = self._engine.anchor
         row[T.SCORE_VALUES], row[T.FRAME_VALUES] = self._graph.output_channels, self._graph.input_channels
         row[T.ON] = row[T.WANTED] = 1
+        row[T.SCORE_HOP], row[T.WINDOW] = self._graph.hop, round(FLOOD_WINDOW_S * self.stage.rate)
+        row[T.MOST_EVENTS], row[T.FATES_AT] = self.listener.settings.most_per_s, self._fates.ctypes.data
         return row
 
     @property
@@ -99,17 +106,25 @@ class Runner:
         """How many input frames its engine and its detector need before they decide as if they had seen all."""
         return (self._reach + self.detector.memory) * self._engine.hop
 
-    def flush(self, tail: np.ndarray | None, given: int) -> list[Hit]:
-        """End the engine's signal with its stage's last frames; `given`: how many scores there were before."""
+    def flush(self, tail: np.ndarray | None, given: int) -> list[np.ndarray]:
+        """End the engine's signal with its stage's last frames; return the scores that this adds, in pieces.
+
+        `given`: how many scores there were before.
+        """
         parts = [] if tail is None else [self._engine.process(tail)]
         scores = np.concatenate([*parts, self._engine.flush()])
         masked = min(len(scores), max(0, int(self.detector.table[FRAME]) - given))
-        return self.detector.process(scores[masked:], len(scores) - masked)
+        return [scores[k : k + len(self._scores)] for k in range(masked, len(scores), len(self._scores))]
 
     def position(self, frame: int, started: int) -> Fraction | int:
         """Return the sample at which an event seen in an output frame happened; `started`: where the engine did."""
         first = started + self._engine.first - self._graph.info.target_lag
         return self.stage.position(first + frame * self._engine.hop)
+
+    def between(self, frame: int, offset: float, started: int) -> float:
+        """Return the same for `offset` frames behind an output frame."""
+        exact = self.position(frame, started)
+        return round(float(exact + Fraction(offset) * self._engine.hop / self.stage.ratio), POSITION_DIGITS)
 
     def sample(self, frame: int, started: int) -> int:
         """Return the same as a whole number."""
@@ -122,4 +137,4 @@ class Runner:
     @property
     def memory(self) -> list[np.ndarray]:
         """All memory that it touches."""
-        return [self._scores, self._hits, *self.detector.arrays, *self._engine.memory]
+        return [self._scores, self._hits, self._fates, *self.detector.arrays, *self._engine.memory]

@@ -1,12 +1,11 @@
 """The daemon: sources, pipelines and the publisher, composed and run until somebody says stop.
 
 Each stream has a source that writes into a ring and an inference thread that drains it through a pipeline, in machine code
-and without the GIL. The caller's thread turns records into events, numbers, publishes and returns them, and watches over the
-streams: their health, their progress, their deadlines. Whatever ends a stream (a signal, the end of its input, an error) its
+and without the GIL. The caller's thread turns records into events, which the outbox, a thread too, keeps and publishes, and watches
+over the streams: their health, their progress, their deadlines. Whatever ends a stream (a signal, the end of its input, an error) its
 pipeline is finished and its last events are published before `run` returns.
 """
 
-import itertools
 import math
 import secrets
 import sys
@@ -23,8 +22,10 @@ from streamcnn.guard import Guard
 from streamcnn.inference.latency import Latency, quantiles_s
 from streamcnn.inference.realtime import be_real_time, core_for
 from streamcnn.listener import Listener
+from streamcnn.outbox import Outbox, Posted
 from streamcnn.pipeline import Pipeline
 from streamcnn.ring import Ring
+from streamcnn.sinks.journal import Journal
 from streamcnn.sinks.recording import Recording, Session
 from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sources.live import LiveSource
@@ -35,6 +36,8 @@ RING_S = 2.0
 RING_BLOCKS = 4  # at least so many, where blocks are long
 POLL_S = 0.1
 JOIN_POLL_S = 0.005
+PATIENCE_S = 0.005  # where there is more to do than is to be done at once
+AT_ONCE = 500  # events that are made before somebody looks after the rest again
 HEALTH_EVERY_S = 1.0
 LATENCY_TURN_S = 60.0
 SILENCE_DBFS = -100.0  # below half a bit of 16-bit audio: a cable that is not there
@@ -146,13 +149,17 @@ class StreamService:
         }
         return measured if self.source.took is None else {**measured, "in the callback": self.source.took}
 
-    def drain(self) -> list[tuple[Event, int]]:
-        """Return what was decided since the last time, each with when that was (ns, monotonic)."""
-        return self._pipeline.drain()
+    def collect(self) -> bool:
+        """Make room for more records; tells whether there is something to drain."""
+        return self._pipeline.collect()
 
-    def finish(self) -> list[tuple[Event, int]]:
+    def drain(self, most: int | None = None) -> list[Posted]:
+        """Return what was decided since the last time, of much only some more than `most`."""
+        return [Posted(event, made_ns, self.wire) for event, made_ns in self._pipeline.drain(most)]
+
+    def finish(self) -> list[Posted]:
         """Return the last of what was decided, once the inference thread has ended, and close the recording."""
-        events = [*self.drain(), *((event, time.monotonic_ns()) for event in self._pipeline.finish())]
+        events = [*self.drain(), *(Posted(event) for event in self._pipeline.finish())]
         if self._recording is not None:
             self._recording.close(self._pipeline.sample)
             if self._recording_error is not None and self._error is None:
@@ -178,8 +185,8 @@ class StreamService:
         said, self._said = self._said, (self._guard.behind, self._guard.on, self._recording_error)
         return said != self._said
 
-    def report_health(self, state: str | None = None) -> Health:
-        """Return how the stream has been doing since the last report."""
+    def report_health(self, state: str | None = None, journal: str | None = None) -> Health:
+        """Return how the stream has been doing since the last report; `journal`: what is not as it should be with that."""
         # A block that comes in between may be missing from one report: it is a meter. Where blocks are longer than the time
         # between reports, the last one stands.
         level = self._pipeline.take_level()
@@ -213,6 +220,7 @@ class StreamService:
             recording_lost_frames=None if self._recording is None else self._recording.lost_frames,
             recording_error=self._recording_error,
             not_permitted=tuple(self.refused),
+            journal=journal,
         )
 
     def _state(self, *, silent: bool) -> str:
@@ -264,19 +272,21 @@ def run(
     stopped: Callable[[], bool],
     duration_s: float | None = None,
     manager: ServiceManager | None = None,
+    journal: Journal | None = None,
 ) -> Iterator[Event]:
     """Run streams until `stopped()`, until `duration_s` has passed, until all have ended, or until one has failed.
 
-    Yields every event, health included, after it has been published. `news` is what the streams ring. Stopping, by closing
-    the generator too, publishes the last events. `manager` is told once all streams hear, and with each health event how
-    they do; its watchdog is fed only while audio and inference of every stream get on. Raises the error that ended a stream,
-    once everything else is done.
+    Yields every event, health included, after it has been kept in the journal and published. `news` is what the streams ring.
+    Stopping, by closing the generator too, publishes the last events. `manager` is told once all streams hear, and with
+    each health event how they do; its watchdog is fed only while audio and inference of every stream get on. Raises the
+    error that ended a stream, once everything else is done.
     """
-    manager, ready = manager or ServiceManager(), False
+    manager, ready, journal = manager or ServiceManager(), False, journal or Journal()
     began = time.monotonic()
     next_health, next_watch = began + HEALTH_EVERY_S, began
     interval = sys.getswitchinterval()
     sys.setswitchinterval(min(interval, SWITCH_INTERVAL_S))
+    outbox = Outbox(journal, publisher, news.ring)
     try:
         for number, stream in enumerate(streams):
             stream.start(core_for(number))
@@ -289,14 +299,16 @@ def run(
             if not ready and all(stream.hearing for stream in streams):
                 ready = True
                 manager.ready()
-            due, reports = now >= next_health, []
+            due = now >= next_health
             if due or now >= next_watch:
                 next_watch = now + POLL_S
                 changed = [stream.watch() for stream in streams]
                 reports = [
-                    stream.report_health() for stream, news_ in zip(streams, changed, strict=True) if news_ or due
+                    stream.report_health(journal=journal.notice)
+                    for stream, news_ in zip(streams, changed, strict=True)
+                    if news_ or due
                 ]
-            yield from [_published(report, publisher) for report in reports]
+                outbox.post(Posted(report) for report in reports)
             if due:
                 next_health += HEALTH_EVERY_S * (1 + (now - next_health) // HEALTH_EVERY_S)  # none for what was missed
                 manager.status("; ".join(_summary(report) for report in reports))
@@ -304,19 +316,23 @@ def run(
                     manager.alive()
                     for stream in streams:
                         stream.forget_progress()
-            news.wait(min(POLL_S, max(0.0, next_health - now)))
-            yield from _drained(streams, publisher)  # not all that must be read is news
+            left = _pass_on(streams, outbox)  # not all that must be read is news
+            yield from outbox.take()
+            news.wait(min(POLL_S if not left else PATIENCE_S, max(0.0, next_health - time.monotonic())))
     finally:
         manager.stopping()
         for stream in streams:
             stream.stop()
         last = []
         while any(stream.running for stream in streams):  # what they still decide must not wait for room
-            last.extend(_drained(streams, publisher))
+            _pass_on(streams, outbox)
+            last += outbox.take()
             time.sleep(JOIN_POLL_S)
-        ends = itertools.chain.from_iterable(stream.finish() for stream in streams)
-        last += [_published(event, publisher) for event, _ in ends]
-        last += [_published(stream.report_health("ended"), publisher) for stream in streams]
+        for stream in streams:
+            outbox.post(stream.finish())
+        outbox.post(Posted(stream.report_health("ended", journal.notice)) for stream in streams)
+        outbox.close()
+        last += outbox.take()
         sys.setswitchinterval(interval)
     yield from last
     for stream in streams:
@@ -326,14 +342,14 @@ def run(
             raise RunError(f"stream '{stream.name}' failed: {stream.error!r}") from stream.error
 
 
-def _drained(streams: list[StreamService], publisher: Publisher | None) -> list[Event]:
-    """Publish what the streams have decided, and return it."""
-    events = []
+def _pass_on(streams: list[StreamService], outbox: Outbox) -> bool:
+    """Post what the streams have decided, as far as there is room; tells whether there is more."""
+    left = False
     for stream in streams:
-        for event, made_ns in stream.drain():
-            events.append(_published(event, publisher))
-            stream.wire.add(time.monotonic_ns() - made_ns)
-    return events
+        left |= stream.collect()
+        if not outbox.is_full:
+            outbox.post(stream.drain(AT_ONCE))
+    return left and any(stream.collect() for stream in streams)
 
 
 def _summary(health: Health) -> str:
@@ -341,10 +357,6 @@ def _summary(health: Health) -> str:
     lost = f", {health.lost_frames} frames lost" if health.lost_frames else ""
     without = f", without {', '.join(health.nets_off)}" if health.nets_off else ""
     return f"{health.stream}: {health.state}, {level}, {health.detections} detections{lost}{without}"
-
-
-def _published(event: Event, publisher: Publisher | None) -> Event:
-    return event if publisher is None else publisher.publish(event)
 
 
 def configured_source(source: configuration.Source, rate: int, stdin: Callable[[], object]) -> LiveSource:

@@ -24,8 +24,8 @@ EPSILON = 0.1
 class Builder:
     """Grows a graph node by node; every choice is drawn from hypothesis, so that failures shrink."""
 
-    def __init__(self, draw: Callable, channels: int, *, of_keras: bool):
-        self.draw, self.of_keras = draw, of_keras
+    def __init__(self, draw: Callable, channels: int, *, of_keras: bool, of_clip: bool):
+        self.draw, self.of_keras, self.of_clip = draw, of_keras, of_clip
         self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         self.channels = self.input_channels = channels
         self.hop = Fraction(1)
@@ -53,6 +53,7 @@ class Builder:
         conv = ["conv"] * 3
         steps = [*conv, "dense", "function", "pool", "norm", "move", "branch", "transpose", "rnn", "plane"]
         steps += [] if self.of_keras else ["spectrum", "pair"]
+        steps += [] if self.of_keras or self.of_clip else ["correlation"]
         getattr(self, self.draw(st.sampled_from(steps)))()
 
     def function_name(self) -> str:
@@ -177,6 +178,19 @@ class Builder:
         self.channels = bands * filters
         self.add(L.Reshape(shape=(self.channels,)))
 
+    def correlation(self) -> None:
+        """A bank of matched filters, free of scale: products with a kernel, and norms of the windows that they see."""
+        draw = self.draw
+        lengths = tuple(draw(st.lists(st.integers(1, 40), min_size=1, max_size=3)))
+        longest, source = max(lengths), self.name
+        kernel = self.random.normal(size=(longest, self.channels, len(lengths)))
+        lags = tuple(longest - length for length in lengths)
+        self.add(L.InverseNorm(lengths=lengths, lags=lags, guard=draw(st.sampled_from([0, 5]))), source)
+        norm = self.name
+        self.add(L.Conv1D(kernel=kernel), source)
+        self.add(L.Merge(by="multiply"), norm, self.name)
+        self.channels = len(lengths)
+
     def spectrum(self) -> None:
         """Transform frames, and bring their bins to scale."""
         draw, span = self.draw, self.draw(st.integers(1, 9))
@@ -267,9 +281,12 @@ class Builder:
 
 
 @st.composite
-def graphs(draw: Callable, most: int = 6, *, of_keras: bool = False) -> Graph:
-    """Draw a graph with branches, strides, dilations and recurrent layers; `of_keras`: that `keras_model` can build."""
-    builder = Builder(draw, draw(st.integers(1, 3)), of_keras=of_keras)
+def graphs(draw: Callable, most: int = 6, *, of_keras: bool = False, of_clip: bool = False) -> Graph:
+    """Draw a graph with branches, strides, dilations and recurrent layers.
+
+    `of_keras`: that `keras_model` can build; `of_clip`: that can slide as a window.
+    """
+    builder = Builder(draw, draw(st.integers(1, 3)), of_keras=of_keras, of_clip=of_clip)
     for _ in range(draw(st.integers(1, most))):
         builder.grow()
     return builder.graph()

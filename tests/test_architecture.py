@@ -15,6 +15,7 @@ OWNERS = {
     "sounddevice": "sources/soundcard.py",
     "soundfile": "sources/wav.py",
     "zmq": "wire/",
+    "sqlite3": ("sinks/journal.py", "wire/cursor.py"),
     "matplotlib": "cli/pictures.py",
     "yaml": "documents.py",
     "safetensors": ("graph/store.py", "training/card.py"),

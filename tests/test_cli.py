@@ -49,6 +49,7 @@ def test_the_public_names_are_pinned():
     import streamcnn
 
     assert streamcnn.__all__ == [
+        "AsyncSubscriber",
         "Engine",
         "Graph",
         "NetInfo",

@@ -194,7 +194,7 @@ def test_a_net_is_switched_between_blocks():
 def test_nothing_is_lost_when_nobody_reads_the_records():
     """Inference waits until its records are read, and goes on where it was."""
     graph = store.load("ramp").with_info(threshold=-1.0)
-    live = Live([Listener("all", graph, Peak(threshold=-1.0, refractory=0.0))])
+    live = Live([Listener("all", graph, Peak(threshold=-1.0, refractory=0.0, most_per_s=10**6))])
     live.write(np.zeros(3 * RATE, np.float32), _seconds)
     wait_until(lambda: live.pipeline.sample > 3000, "the loop to fill the records")
     stuck = live.pipeline.sample

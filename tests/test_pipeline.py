@@ -53,7 +53,8 @@ def test_an_event_stands_at_the_ramps_last_sample():
     assert (event.sample, event.start_sample, event.end_sample, event.decided_sample) == (5000, 5000, 5001, 5004)
     assert event.id == "s/x/ramp/ramp/5000"
     assert event.time is None
-    assert event.time_s == 5000 / RATE
+    assert event.time_s == pytest.approx(event.position / RATE, abs=1e-9)
+    assert abs(event.position - event.sample) <= 0.5
 
 
 def test_a_ramp_at_the_very_start_is_masked_unless_keras_edges_are_wanted():

@@ -103,7 +103,7 @@ def essence(events: list[Event]) -> list[Event]:
     """Return events without what a replay may give otherwise: when they were published, made, and estimated to be."""
     bare = []
     for event in events:
-        event = msgspec.structs.replace(event, seq=None)
+        event = msgspec.structs.replace(event, seq=None, prev=None)
         if isinstance(event, Detection):
             event = msgspec.structs.replace(event, detected_at=None, time=None, time_error_s=None)
         bare.append(event)
@@ -346,7 +346,7 @@ def test_a_recorded_demo_replays_to_its_events(cli: Cli, tmp_path: Path):
     live = [json.loads(line) for line in done.stdout.splitlines()]
     again = [json.loads(line) for line in cli("replay", tmp_path / "x.wav").stdout.splitlines()]
     for event in (*live, *again):
-        for field in ("seq", "detected_at", "time", "time_error_s"):
+        for field in ("seq", "prev", "detected_at", "time", "time_error_s"):
             event.pop(field, None)
     assert again == [event for event in live if event["type"] != "health"]
     assert len(again) == 4

@@ -18,34 +18,51 @@ scores = st.lists(
 smooths = st.sampled_from([0.0, 0.7, 2.0, 9.0])
 
 
-def naive_tags(values: list[float], on: float, off: float, smooth: float, min_frames: int) -> list[Hit]:
-    """Find tags by looking at one score after the other."""
+def naive_tags(
+    rows: np.ndarray,
+    on: float,
+    off: float,
+    smooth: float,
+    min_frames: int,
+    votes: tuple[int, int] = (1, 1),
+    top: int | None = None,
+) -> list[Hit]:
+    """Find tags by looking at one frame of scores (frames, labels) after the other."""
     taken = -math.expm1(-1 / smooth) if smooth else 1.0
-    s = 0.0
-    hits, onset, peak, confirmed = [], None, 0, False
-    heard = [np.float32(min(v, 1)) if np.isfinite(v) and v > 0 else np.float32(0) for v in values]
+    labels, (needed, of) = rows.shape[1], votes
+    s, onset, peak, confirmed = [0.0] * labels, [None] * labels, [0] * labels, [False] * labels
+    ons, helds = ([[] for _ in range(labels)] for _ in range(2))
+    heard = np.where(np.isfinite(rows) & (rows > 0), np.minimum(rows, 1), 0).astype(np.float32)
+    hits = []
 
-    def hit(phase: str, end: int | None, frame: int, **more: bool) -> Hit:
-        return Hit(0, onset, peak, end, frame, float(str(heard[peak])), phase=phase, **more)
+    def hit(o: int, phase: str, end: int | None, frame: int, **more: bool) -> None:
+        score = float(str(heard[peak[o], o]))
+        hits.append(Hit(o, onset[o], peak[o], end, frame, score, phase=phase, **more))
 
     for frame, x in enumerate(heard):
-        s = (1 - taken) * s + taken * float(x)
-        if onset is None:
-            if s >= on:
-                onset = peak = frame
-                confirmed = min_frames <= 1
-                hits.append(hit("confirmed" if confirmed else "provisional", None, frame))
-        elif s < off:
-            hits.append(hit("ended" if confirmed else "retracted", frame, frame))
-            onset = None
-        else:
-            peak = frame if x > heard[peak] else peak
-            if not confirmed and frame - onset + 1 >= min_frames:
-                confirmed = True
-                hits.append(hit("confirmed", None, frame))
-    if onset is not None:
-        end = len(values)
-        hits.append(hit("ended" if confirmed else "retracted", end, end - 1, truncated=True))
+        s = [(1 - taken) * s[o] + taken * float(x[o]) for o in range(labels)]
+        for o in range(labels):
+            counts = top is None or sum(other > s[o] for other in s) < top
+            ons[o].append(s[o] >= on and counts)
+            helds[o].append(s[o] >= off and counts)
+            begins, ends = sum(ons[o][-of:]) >= needed, sum(helds[o][-of:]) < needed
+            if onset[o] is None:
+                if begins:
+                    onset[o] = peak[o] = frame
+                    confirmed[o] = min_frames <= 1
+                    hit(o, "confirmed" if confirmed[o] else "provisional", None, frame)
+            elif ends:
+                hit(o, "ended" if confirmed[o] else "retracted", frame, frame)
+                onset[o] = None
+            else:
+                peak[o] = frame if x[o] > heard[peak[o], o] else peak[o]
+                if not confirmed[o] and frame - onset[o] + 1 >= min_frames:
+                    confirmed[o] = True
+                    hit(o, "confirmed", None, frame)
+    for o in range(labels):
+        if onset[o] is not None:
+            end = len(rows)
+            hit(o, "ended" if confirmed[o] else "retracted", end, end - 1, truncated=True)
     return hits
 
 
@@ -60,7 +77,29 @@ def test_tags_are_those_of_the_rules(values: list[float], on: float, smooth: flo
     """For any scores and settings the tags, phase by phase, are those that the rules, written out, give."""
     detector = TagDetector(1, [0], [on], [0.6 * on], smooth, min_frames)
     found = detect(detector, [np.array(values, np.float32).reshape(-1, 1)])
-    assert found == naive_tags(values, on, 0.6 * on, smooth, min_frames)
+    assert found == naive_tags(np.array(values, np.float32).reshape(-1, 1), on, 0.6 * on, smooth, min_frames)
+
+
+rows_of_three = st.lists(st.tuples(*[st.sampled_from([0.0, 0.2, 0.45, 0.6, 0.8, 1.0, float("nan")])] * 3), max_size=60)
+several_votes = st.sampled_from([(1, 1), (1, 3), (2, 3), (3, 3), (5, 8)])
+
+
+@given(
+    values=rows_of_three,
+    smooth=smooths,
+    min_frames=st.integers(0, 4),
+    votes=several_votes,
+    top=st.sampled_from([None, 1, 2]),
+    seed=st.integers(0, 999),
+)
+def test_votes_and_ranks_are_those_of_the_rules(
+    values: list[tuple], smooth: float, min_frames: int, votes: tuple, top: int | None, seed: int
+):
+    """For any votes, ranks and split the tags of several labels are those that the rules, written out, give."""
+    table = np.array(values, np.float32).reshape(-1, 3)
+    detector = TagDetector(3, [0, 1, 2], [0.5] * 3, [0.3] * 3, smooth, min_frames, votes, top)
+    assert detect(detector, pieces(table, seed)) == naive_tags(table, 0.5, 0.3, smooth, min_frames, votes, top)
+    assert detector.certain
 
 
 @given(
@@ -90,15 +129,25 @@ def test_every_tag_is_told_to_its_end(values: list[float], on: float, smooth: fl
         assert hits[-1].score >= on * (1 - 1e-6)
 
 
-@given(values=st.lists(st.floats(0, 1, width=32), max_size=200), start=st.integers(0, 199), smooth=smooths)
-def test_an_unknown_past_is_certain_or_owned_up_to(values: list[float], start: int, smooth: float):
-    """Started late, where nothing begins for a while, a detector decides as one that heard all, or says it is not certain."""
-    table = np.array(values, np.float32).reshape(-1, 1)
-    whole, late = (TagDetector(1, [0], [0.6], [0.3], smooth, 2) for _ in range(2))
-    early = whole.process(table[:start], len(table[:start]))
+@given(
+    values=st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 3), max_size=200),
+    start=st.integers(0, 199),
+    smooth=smooths,
+    votes=several_votes,
+    top=st.sampled_from([None, 1, 2]),
+)
+def test_an_unknown_past_is_certain_or_owned_up_to(
+    values: list[tuple], start: int, smooth: float, votes: tuple, top: int | None
+):
+    """Started late, where nothing is on for a while, a detector decides as one that heard all, or says it is not certain."""
+    table = np.array(values, np.float32).reshape(-1, 3)
+    whole, late = (TagDetector(3, [0, 1, 2], [0.6] * 3, [0.3] * 3, smooth, 2, votes, top) for _ in range(2))
+    start = len(table[:start])
+    table[max(0, start - votes[1]) : start + late.memory] *= 0.5  # so little that nothing is on
+    early = whole.process(table[:start], start)
     if whole.open:
         return
-    late.reset(len(table[:start]), known=False)
+    late.reset(start, known=False)
     late_hits = detect(late, [table[start:]])
     hits = detect(whole, [table[start:]])
     assume(all(hit.onset >= start + late.memory for hit in hits))

@@ -1,15 +1,32 @@
 """Events over real ZeroMQ sockets, and their JSON."""
 
+import asyncio
+import contextlib
+import socket
 import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 import zmq
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streamcnn.errors import EndpointError, PublishError, SubscribeError
-from streamcnn.events import Detection, Gap, Health, from_json, to_json
+from streamcnn import config
+from streamcnn.config import Curve, Publish
+from streamcnn.errors import ConfigError, EndpointError, InputError, KeyFileError, PublishError, SubscribeError
+from streamcnn.events import Detection, Event, Flood, Gap, Health, Measure, from_json, from_wire, to_json, to_msgpack
+from streamcnn.sinks.journal import Journal
+from streamcnn.wire import messages
+from streamcnn.wire.following import ANSWER_S, PATIENCE_S, Following
+from streamcnn.wire.keys import make_keys, secret_key
 from streamcnn.wire.publisher import Publisher
-from streamcnn.wire.subscriber import Subscriber
+from streamcnn.wire.subscriber import AsyncSubscriber, Subscriber
 from tests.conftest import wait_until
 
 DETECTION = Detection(
@@ -22,6 +39,7 @@ DETECTION = Detection(
     label="ramp",
     net="ramp@3f9a2c",
     sample=16,
+    position=16.25,
     start_sample=12,
     end_sample=17,
     decided_sample=20,
@@ -37,17 +55,29 @@ HEALTH = Health(
 )
 
 
-@pytest.mark.parametrize("event", [DETECTION, GAP, HEALTH], ids=lambda event: type(event).__name__)
-def test_events_come_back_from_json(event: object):
-    """An event survives its JSON unchanged, times included."""
+MEASURE = Measure(
+    stream="mic1", session="s5f1", id="x", detector="rms", net="n", sample=9, start_sample=1, decided_sample=9,
+    values={"left": 0.5, "right": None},
+)  # fmt: skip
+FLOOD = Flood(
+    stream="mic1", session="s5f1", detector="ramp", suppressed=7, start_sample=0, end_sample=9, decided_sample=8
+)
+QUESTION = messages.encode(messages.Since(topics=("detection.",), seq=1))
+PUBLISHER = Publisher(Publish(bind="inproc://questions"), Journal())
+
+
+@pytest.mark.parametrize("event", [DETECTION, MEASURE, FLOOD, GAP, HEALTH], ids=lambda event: type(event).__name__)
+def test_events_come_back_from_the_wire(event: object):
+    """An event survives its JSON and its msgpack unchanged, times included."""
     assert from_json(to_json(event)) == event
+    assert from_wire(to_json(event)) == from_wire(to_msgpack(event)) == event
 
 
 def test_the_json_of_a_detection_is_pinned():
     """The wire format of schema 1 is a contract: its fields and their forms do not change by accident."""
     assert to_json(DETECTION).decode() == (
-        '{"type":"detection","stream":"mic1","session":"s5f1","seq":null,"schema":1,"id":"mic1/s5f1/ramp/ramp/12",'
-        '"phase":"confirmed","detector":"ramp","kind":"peak","label":"ramp","net":"ramp@3f9a2c","sample":16,"start_sample":12,'
+        '{"type":"detection","stream":"mic1","session":"s5f1","seq":null,"prev":null,"schema":1,"id":"mic1/s5f1/ramp/ramp/12",'
+        '"phase":"confirmed","detector":"ramp","kind":"peak","label":"ramp","net":"ramp@3f9a2c","sample":16,"position":16.25,"start_sample":12,'
         '"end_sample":17,"decided_sample":20,"score":0.93,"threshold":0.6,"truncated":false,'
         '"time":"2026-11-20T12:00:10.000333Z","time_s":null,"time_error_s":0.0007,"detected_at":"2026-11-20T12:00:11Z"}'
     )
@@ -72,55 +102,306 @@ def test_other_payloads_are_refused(payload: bytes):
         from_json(payload)
 
 
-def _connected(publisher: Publisher, subscriber: Subscriber) -> None:
-    """Publish health until the subscriber has heard of it: a late joiner misses what was said before."""
-    wait_until(lambda: publisher.publish(HEALTH) and subscriber.receive(0.05), "the subscription")
-    while subscriber.receive(0.1):
-        pass
-
-
-def test_a_subscriber_gets_its_topics_in_order():
-    """Topics select by whole names, since they end in a dot, and `seq` counts over all topics."""
-    publisher = Publisher("tcp://127.0.0.1:*")
+@contextmanager
+def published(settings: Publish | None = None, records: Journal | None = None) -> Iterator["Wire"]:
+    """A journal with a publisher beside it."""
+    wire = Wire(settings or Publish(bind="tcp://127.0.0.1:*"), records or Journal())
     try:
-        with Subscriber(publisher.endpoint, ["detection.mic1.", "health."]) as subscriber:
-            _connected(publisher, subscriber)
-            first = publisher.publish(DETECTION)
-            publisher.publish(GAP)
-            last = publisher.publish(HEALTH)
-            assert [subscriber.receive(5), subscriber.receive(5)] == [first, last]
-            assert last.seq == first.seq + 2
-            assert subscriber.receive(0.05) is None
+        yield wire
     finally:
-        publisher.close()
+        wire.publisher.close()
+
+
+class Wire:
+    """Says events as the daemon does: kept first, then published."""
+
+    def __init__(self, settings: Publish, journal: Journal):
+        self.journal, self.publisher = journal, Publisher(settings, journal)
+        self.endpoint = self.publisher.endpoint
+
+    def say(self, *events: Event) -> list[Event]:
+        """Keep and publish events; returns them numbered."""
+        numbered = self.journal.append(events)
+        for event in numbered:
+            self.publisher.publish(event)
+        return numbered
+
+    def lose(self, *events: Event) -> list[Event]:
+        """Keep events that never reach a subscriber."""
+        return self.journal.append(events)
+
+    def beat(self) -> None:
+        """Send a heartbeat."""
+        self.publisher.beat()
+
+
+def joined(wire: Wire, subscriber: Subscriber) -> None:
+    """Wait until a subscriber hears: its subscription is on its way when it is made."""
+    subscriber.snapshot()
+    before = subscriber.heard_s
+    wait_until(lambda: wire.beat() or subscriber.receive(0.02) or subscriber.heard_s > before, "the subscription")
+
+
+@pytest.mark.parametrize("format_", ["json", "msgpack"])
+def test_a_subscriber_gets_its_topics_in_order(format_: str):
+    """In either format topics select by whole names, since they end in a dot, and `seq` counts over all topics."""
+    with (
+        published(Publish(bind="tcp://127.0.0.1:*", format=format_)) as wire,
+        Subscriber(wire.endpoint, ["detection.mic1.", "health."]) as subscriber,
+    ):
+        joined(wire, subscriber)
+        first, _, last, second = wire.say(DETECTION, GAP, HEALTH, DETECTION)
+        assert [subscriber.receive(5) for _ in range(3)] == [first, last, second]
+        assert (last.seq, last.prev, second.prev) == (first.seq + 2, None, first.seq)
+        assert subscriber.receive(0.05) is None
 
 
 def test_nothing_is_lost_in_a_burst():
-    """Twenty thousand events in one go arrive complete and in order."""
-    publisher, count = Publisher("tcp://127.0.0.1:*"), 20_000
-    try:
-        with Subscriber(publisher.endpoint) as subscriber:
-            _connected(publisher, subscriber)
-            sent: list[int] = []
-            sender = threading.Thread(
-                target=lambda: sent.extend(publisher.publish(DETECTION).seq for _ in range(count))
-            )
-            sender.start()
-            got = [subscriber.receive(10).seq for _ in range(count)]
-            sender.join()
-            assert got == sent
-    finally:
-        publisher.close()
+    """Forty thousand events in one go, four times what is kept for a slow subscriber, arrive complete and in order."""
+    with published(records=Journal()) as wire, Subscriber(wire.endpoint) as subscriber:
+        wire.journal._waiting = deque(maxlen=100_000)
+        joined(wire, subscriber)
+        count, sent = 40_000, []
+        sender = threading.Thread(target=lambda: [sent.extend(wire.say(*[DETECTION] * 100)) for _ in range(count // 100)])
+        sender.start()
+        sender.join()
+        got = []
+        wait_until(lambda: wire.beat() or got.extend(iter(lambda: subscriber.receive(0.05), None)) or len(got) >= count,
+                   "all events")  # fmt: skip
+        assert [event.seq for event in got] == [event.seq for event in sent]
 
 
 def test_a_taken_port_is_refused():
     """An endpoint in use is a PublishError that names it and the way out."""
-    publisher = Publisher("tcp://127.0.0.1:*")
+    with published() as wire, pytest.raises(PublishError, match=r"127\.0\.0\.1.*in use.*--publish"):
+        Publisher(Publish(bind=wire.endpoint), wire.journal)
+
+
+def test_the_wire_is_closed_to_others_unless_it_is_encrypted():
+    """An endpoint that other machines can reach is refused without keys, unless it is said to be insecure."""
+    for endpoint in ("tcp://*:5556", "tcp://0.0.0.0:5556", "tcp://192.168.1.7:5556", "tcp://eth0:5556", "tcp://[::]:5556"):
+        with pytest.raises(ConfigError, match="without keys"):
+            config.parse_publish(endpoint)
+        assert Publish(bind=endpoint, insecure=True).bind == endpoint
+    for endpoint in ("tcp://127.0.0.1:1", "tcp://localhost:1", "tcp://[::1]:1", "ipc:///run/x"):
+        assert config.parse_publish(endpoint).bind == endpoint
+    with pytest.raises(ValueError, match="insecure"):
+        Publish(bind="tcp://127.0.0.1:1", backfill="tcp://*:2")
+
+
+def test_a_hole_is_filled_before_anything_later_is_given():
+    """What a subscriber missed, as the next event of the topic shows, comes from the journal first."""
+    with published() as wire, Subscriber(wire.endpoint, ["detection."]) as subscriber:
+        joined(wire, subscriber)
+        said = [*wire.say(DETECTION), *wire.lose(DETECTION, GAP, DETECTION), *wire.say(DETECTION)]
+        wanted = [event.seq for event in said if isinstance(event, Detection)]
+        assert [subscriber.receive(5).seq for _ in wanted] == wanted
+        assert subscriber.receive(0.05) is None
+
+
+def test_a_heartbeat_shows_that_the_last_event_is_missing():
+    """Where nothing follows on what was missed, the heartbeat tells of it."""
+    with published() as wire, Subscriber(wire.endpoint, ["detection."]) as subscriber:
+        joined(wire, subscriber)
+        (lost,) = wire.lose(DETECTION)
+        assert subscriber.receive(0.1) is None
+        wire.beat()
+        assert subscriber.receive(5) == lost
+
+
+def test_the_snapshot_is_the_last_event_of_each_topic():
+    """Who comes late is told what was said last on each of its topics, and then only what is new."""
+    other = msgspec.structs.replace(DETECTION, label="other")
+    with published() as wire:
+        *_, last, gap, last_other = wire.say(DETECTION, other, HEALTH, DETECTION, GAP, other)
+        with Subscriber(wire.endpoint, ["detection."]) as subscriber:
+            assert subscriber.snapshot() == [last, last_other]
+            joined(wire, subscriber)
+            assert wire.say(DETECTION) == [subscriber.receive(5)]
+            assert gap.seq < last_other.seq
+
+
+def test_a_cursor_goes_on_where_the_last_subscriber_was(tmp_path: Path):
+    """An event counts as dealt with when the next is asked for; the next subscriber begins with the first that was not."""
+    with published() as wire:
+        with Subscriber(wire.endpoint, ["detection."], cursor=tmp_path / "seen.db") as subscriber:
+            joined(wire, subscriber)
+            said = wire.say(*[DETECTION] * 3)
+            assert [subscriber.receive(5).seq for _ in range(2)] == [event.seq for event in said[:2]]
+        said += wire.lose(GAP, DETECTION)
+        with Subscriber(wire.endpoint, ["detection."], cursor=tmp_path / "seen.db") as subscriber:
+            wanted = [event.seq for event in said[1:] if isinstance(event, Detection)]
+            assert [subscriber.receive(5).seq for _ in wanted] == wanted
+            subscriber.done()
+        with Subscriber(wire.endpoint, ["detection."], cursor=tmp_path / "seen.db") as subscriber:
+            assert subscriber.receive(0.2) is None
+    with pytest.raises(SubscribeError, match="no cursor"):
+        Subscriber(wire.endpoint, cursor=tmp_path)
+
+
+def test_a_new_record_of_events_is_read_from_its_beginning(tmp_path: Path):
+    """A daemon that comes back with another journal is noticed, and all that the new one has is given."""
+    with published() as wire, Subscriber(wire.endpoint, ["detection."], since=wire.journal.seq) as subscriber:
+        (first,) = wire.say(DETECTION)
+        assert subscriber.receive(5) == first
+        endpoint = wire.endpoint
+        wire.publisher.close()
+        again = Wire(Publish(bind=endpoint), Journal())
+        try:
+            lost = again.lose(DETECTION, DETECTION)
+            assert lost[0].seq > first.seq
+            got = []
+            wait_until(lambda: again.beat() or got.append(subscriber.receive(0.05)) or len([*filter(None, got)]) == 2,
+                       "both")  # fmt: skip
+            assert [event for event in got if event] == lost
+        finally:
+            again.publisher.close()
+
+
+def test_without_backfill_events_come_as_they_are():
+    """Where backfill is switched off on both sides, a subscriber waits for nobody."""
+    with (
+        published(Publish(bind="tcp://127.0.0.1:*", backfill="none")) as wire,
+        Subscriber(wire.endpoint, backfill="none") as subscriber,
+    ):
+        before = subscriber.heard_s
+        wait_until(lambda: wire.beat() or subscriber.receive(0.02) or subscriber.heard_s > before, "the subscription")
+        wire.lose(DETECTION)
+        assert wire.say(DETECTION) == [subscriber.receive(5)]
+
+
+def test_asyncio_subscribers_get_the_same(tmp_path: Path):
+    """The subscriber for asyncio fills holes and keeps its cursor as the other one does."""
+
+    async def follow(wire: Wire, wanted: int) -> list[int]:
+        async with AsyncSubscriber(wire.endpoint, ["detection."], cursor=tmp_path / "seen.db") as subscriber:
+            await subscriber.snapshot()
+            assert await subscriber.receive(0.1) is None
+            wire.lose(DETECTION)
+            wire.beat()
+            got = []
+            async for event in subscriber:
+                got.append(event.seq)
+                if len(got) == wanted:
+                    return got
+
+    with published() as wire:
+        assert asyncio.run(follow(wire, 1)) == [wire.journal.seq]
+        wire.lose(DETECTION, DETECTION)
+        wanted = [wire.journal.seq - 2, wire.journal.seq - 1, wire.journal.seq]
+
+        async def rest() -> list[int]:
+            async with AsyncSubscriber(wire.endpoint, ["detection."], cursor=tmp_path / "seen.db") as subscriber:
+                return [(await subscriber.receive(5)).seq for _ in range(3)]
+
+        assert asyncio.run(rest()) == wanted
+
+
+def test_an_encrypted_wire_lets_in_only_whom_it_knows(tmp_path: Path):
+    """With keys, a subscriber whose key is allowed hears and asks; an unknown key is refused, and no key hears nothing."""
+    for name in ("daemon", "friend", "stranger"):
+        make_keys(tmp_path, name)
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (allowed / "friend.key").write_bytes((tmp_path / "friend.key").read_bytes())
+    curve = Curve(secret=tmp_path / "daemon.key_secret", clients=allowed)
+    with published(Publish(bind="tcp://127.0.0.1:*", curve=curve)) as wire:
+        server = tmp_path / "daemon.key"
+        with Subscriber(wire.endpoint, key=tmp_path / "friend.key_secret", server_key=server) as friend:
+            joined(wire, friend)
+            assert wire.say(DETECTION) == [friend.receive(5)]
+        with Subscriber(wire.endpoint, key=tmp_path / "stranger.key_secret", server_key=server) as stranger:
+            with pytest.raises(SubscribeError, match="refuses the connection.*other"):
+                stranger.receive(10)
+        with Subscriber(wire.endpoint) as nobody:
+            wire.say(DETECTION)
+            with contextlib.suppress(SubscribeError):
+                assert nobody.receive(0.5) is None
+
+
+def test_secret_keys_are_secret(tmp_path: Path):
+    """A secret key is made for its owner alone; one that others can read, a public one in its place, and rubbish are refused."""
+    public, secret = make_keys(tmp_path, "daemon")
+    assert (secret.stat().st_mode & 0o777, public.stat().st_mode & 0o777) == (0o600, 0o644)
+    with pytest.raises(InputError, match="there already"):
+        make_keys(tmp_path, "daemon")
+    with pytest.raises(KeyFileError, match="no secret key"):
+        secret_key(public)
+    (tmp_path / "rubbish").write_bytes(b"\xff\x00rubbish")
+    for path in (tmp_path / "rubbish", tmp_path / "absent", tmp_path):
+        with pytest.raises(KeyFileError):
+            secret_key(path)
+    secret.chmod(0o640)
+    with pytest.raises(KeyFileError, match="others can read.*chmod 600"):
+        Publisher(Publish(bind="tcp://127.0.0.1:*", curve=Curve(secret=secret)), Journal())
+    with pytest.raises(KeyFileError, match="no client's"):
+        secret.chmod(0o600)
+        Publisher(Publish(bind="tcp://127.0.0.1:*", curve=Curve(secret=secret, clients=tmp_path / "none")), Journal())
+
+
+@given(payload=st.binary(max_size=200) | st.builds(lambda k, b: QUESTION[:k] + b + QUESTION[k + 1 :],
+                                                   st.integers(0, len(QUESTION)), st.binary(max_size=3)))  # fmt: skip
+def test_any_question_has_an_answer(payload: bytes):
+    """Whatever is asked, in one frame, is answered by a page or a refusal."""
+    answer = PUBLISHER._answer(payload)
+    assert messages.answer_of(messages.encode(answer)) == answer
+
+
+def test_rubbish_on_the_backfill_socket_harms_nobody():
+    """Frames of any number and content, and bytes that are not ZeroMQ's, leave the publisher answering."""
+    random = np.random.default_rng(0)
+    with published() as wire:
+        port = int(wire.publisher.backfill.rpartition(":")[2])
+        with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+            dealer.setsockopt(zmq.LINGER, 0)
+            dealer.connect(wire.publisher.backfill)
+            answers = []
+            for k in range(2000):
+                dealer.send_multipart([random.bytes(random.integers(0, 60)) for _ in range(random.integers(1, 4))])
+                if k % 50 == 0:
+                    with socket.create_connection(("127.0.0.1", port)) as raw, contextlib.suppress(OSError):
+                        raw.sendall(random.bytes(100))
+                while dealer.poll(0):
+                    answers.append(messages.answer_of(dealer.recv_multipart()[-1]))
+            # Who does not read his answers gets no more of them, so it may have to be asked again.
+            wait_until(lambda: dealer.send(QUESTION) or _has_page(dealer, answers), "the answer")
+        assert all(isinstance(answer, messages.Refusal) for answer in answers[:-1])
+
+
+def _has_page(dealer: zmq.Socket, answers: list) -> bool:
+    """Read answers for a moment; tells whether the last one is a page."""
+    while dealer.poll(200):
+        answers.append(messages.answer_of(dealer.recv_multipart()[-1]))
+        if isinstance(answers[-1], messages.Page):
+            return True
+    return False
+
+
+def test_questions_of_another_schema_are_refused():
+    """A question of a schema that is not known is refused by name, and pages have the size that was asked for."""
+    journal = Journal()
+    said = journal.append([DETECTION] * 5)
+    publisher = Publisher(Publish(bind="tcp://127.0.0.1:*"), journal)
     try:
-        with pytest.raises(PublishError, match=r"127\.0\.0\.1.*in use.*--publish"):
-            Publisher(publisher.endpoint)
+        refusal = publisher._answer(QUESTION.replace(b'"schema":1', b'"schema":2'))
+        assert "schema 2" in refusal.error
+        page = publisher._answer(messages.encode(messages.Since(topics=("",), seq=said[0].seq, id=7, limit=2)))
+        assert [from_json(bytes(event)) for event in page.events] == said[1:3]
+        assert (page.id, page.more, page.publisher) == (7, True, journal.publisher)
     finally:
         publisher.close()
+
+
+def test_somebody_who_never_answers_is_named():
+    """Where events come but nobody says what was missed, that is an error with its remedy, and not silence."""
+    following = Following(["detection."])
+    assert following.question(0.0) is not None
+    assert following.question(ANSWER_S - 0.1) is None
+    following.message(b"detection.", to_json(DETECTION.numbered(5, None)))
+    assert following.question(ANSWER_S) is not None
+    with pytest.raises(SubscribeError, match="nobody has said for 10 s.*'none'"):
+        following.question(PATIENCE_S)
+    assert not following.events
 
 
 def test_malformed_endpoints_and_messages_are_refused():
@@ -131,7 +412,7 @@ def test_malformed_endpoints_and_messages_are_refused():
     socket = context.socket(zmq.PUB)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
     try:
-        with Subscriber(f"tcp://127.0.0.1:{port}") as subscriber, pytest.raises(SubscribeError, match="3 frames"):
+        with Subscriber(f"tcp://127.0.0.1:{port}", backfill="none") as subscriber, pytest.raises(SubscribeError, match="3 frames"):
             wait_until(lambda: socket.send_multipart([b"a", b"b", b"c"]) or subscriber.receive(0.05), "a message")
     finally:
         context.destroy(linger=0)
@@ -143,7 +424,7 @@ def test_iteration_goes_on_after_a_bad_message():
     socket = context.socket(zmq.PUB)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
     try:
-        with Subscriber(f"tcp://127.0.0.1:{port}") as events:
+        with Subscriber(f"tcp://127.0.0.1:{port}", backfill="none") as events:
             wait_until(lambda: socket.send_multipart([b"t", to_json(GAP)]) or events.receive(0.05), "the subscription")
             while events.receive(0.1):
                 pass

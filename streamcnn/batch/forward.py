@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamcnn.batch.energy import inverse_norm
 from streamcnn.batch.planes import conv_2d, pooling_2d
 from streamcnn.batch.spectra import spectrum
 from streamcnn.errors import UnsupportedLayerError
@@ -166,6 +167,8 @@ def _layer(ops: object, activations: object, layer: L.Layer, shape: Shape, x: ob
             re, im = pairs[:, :, :, 0], pairs[:, :, :, 1]
             y = ops.square(re) + ops.square(im) if layer.by == "power" else ops.arctan2(im, re)
             return ops.reshape(y, (-1, frames, x.shape[2] // 2))
+        case L.InverseNorm():
+            return inverse_norm(ops, layer, x)
         case L.Preemphasis():
             return x[:, 1:] - layer.coefficient * x[:, :-1]
         case L.Merge():

@@ -103,10 +103,10 @@ class Screen:
         for net in nets:
             refuse_inexpressible(net.graph)
         self._nets, self._say = nets, say
-        self.period = lcm(*(net.graph.period for net in nets))
+        self._engines = [Engine(net.graph, scale=net.scale) for net in nets]
+        self.period = lcm(*(engine.anchor for engine in self._engines))
         self.layout = _layout(nets, self.period, FRAMES_AT_ONCE[device])
         self._model = _model(keras, nets, self.layout)
-        self._engines = [Engine(net.graph, scale=net.scale) for net in nets]
         self.probed = 0  # frames that were computed twice to measure the margin
 
     @property

@@ -17,11 +17,12 @@ from rich.table import Table
 
 from streamcnn import service
 from streamcnn.cli.screen import wide_console
-from streamcnn.config import Source
+from streamcnn.config import Publish, Source
 from streamcnn.errors import DeviceError
 from streamcnn.events import Detection, Gap, Health
 from streamcnn.graph import store
 from streamcnn.listener import Listener, own_detector, stream_rate
+from streamcnn.sinks.journal import Journal
 from streamcnn.sources.demo import demo_signal, ramp_spacing
 from streamcnn.sources.soundcard import played
 from streamcnn.system import Bell
@@ -46,10 +47,16 @@ def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[s
     signal = demo_signal(source.rate, PERIOD_S * source.rate, source.rate)
     heard: list[int] = []
     gaps, worst, high_water, last = 0, 0.0, 0.0, None
-    with tempfile.TemporaryDirectory() as folder, closing(Publisher(f"ipc://{folder}/events")) as publisher:
+    journal = Journal()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Publisher(Publish(bind=f"ipc://{folder}/events"), journal)) as publisher,
+    ):
         began, settled = time.monotonic(), False
         with played(device, source.rate, signal):
-            for event in service.run([stream], news, publisher, lambda: False, SETTLING_S + seconds):
+            for event in service.run(
+                [stream], news, publisher, lambda: False, SETTLING_S + seconds, journal=journal
+            ):
                 if not settled and time.monotonic() - began > SETTLING_S:
                     settled = True
                     for latency in stream.latencies.values():

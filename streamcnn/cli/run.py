@@ -27,6 +27,7 @@ from streamcnn.cli.options import (
 from streamcnn.cli.screen import RunScreen
 from streamcnn.errors import InputError
 from streamcnn.listener import load_listeners, stream_rate
+from streamcnn.sinks.journal import Journal
 from streamcnn.system import Bell
 from streamcnn.wire.publisher import Publisher
 
@@ -86,11 +87,19 @@ def command(
         )
     announce_compilation()
     news = Bell()
-    with _signals() as received, _publisher(config.publish) as publisher, RunScreen(as_json=as_json) as screen:
+    with (
+        _signals() as received,
+        _journal(config.journal) as journal,
+        _publisher(config.publish, journal) as publisher,
+        RunScreen(as_json=as_json) as screen,
+    ):
         streams = [_stream(stream, news, screen, record) for stream in config.streams]
         screen.waits = not any(stream.source.paced for stream in streams)
+        if journal.path is not None:
+            screen.note(f"journal: {journal.path}")
         screen.note(f"publishing at {publisher.endpoint}" if publisher else "not publishing")
-        with closing(service.run(streams, news, publisher, lambda: bool(received), duration)) as happening:
+        running = service.run(streams, news, publisher, lambda: bool(received), duration, journal=journal)
+        with closing(running) as happening:
             for event in happening:
                 screen.show(event, lambda: bool(received))
     if screen.stuck:  # an orderly exit would wait for the reader of our output, which does not read
@@ -132,8 +141,14 @@ def _standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _publisher(settings: configuration.Publish) -> "closing[Publisher] | nullcontext[None]":
-    return nullcontext() if settings.bind == "none" else closing(Publisher(settings.bind))
+def _journal(settings: configuration.Journal | None) -> "closing[Journal]":
+    if settings is None:
+        return closing(Journal())
+    return closing(Journal(settings.place, settings.keep, round(settings.most_mb * 1e6)))
+
+
+def _publisher(settings: configuration.Publish, journal: Journal) -> "closing[Publisher] | nullcontext[None]":
+    return nullcontext() if settings.bind == configuration.NO_ENDPOINT else closing(Publisher(settings, journal))
 
 
 @contextmanager

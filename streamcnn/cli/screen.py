@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from streamcnn.events import Detection, Event, Gap, Health, to_json
+from streamcnn.events import Detection, Event, Flood, Gap, Health, Measure, to_json
 
 METER_WIDTH = 30
 METER_FLOOR_DBFS = -60.0
@@ -27,18 +27,38 @@ def wide_console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def describe(event: Detection | Gap) -> str:
-    """Return an event as one line for people."""
-    if isinstance(event, Gap):
-        return f"gap  {event.stream}  from sample {event.start_sample}: {lost_frames(event)} frames lost, {event.cause}"
-    time = event.time.strftime("%H:%M:%S.%f")[:-3] if event.time else f"{event.time_s:.4f} s"
+def describe(event: Detection | Measure | Flood | Gap, *, phase: bool = False) -> str:
+    """Return an event as one line for people; with the `phase` of detections, if that is wanted."""
+    match event:
+        case Gap():
+            lost = lost_frames(event)
+            return f"gap  {event.stream}  from sample {event.start_sample}: {lost} frames lost, {event.cause}"
+        case Flood():
+            span = f"samples {event.start_sample} to {event.end_sample}"
+            return f"flood  {event.stream}  {event.detector}: {event.suppressed} more events in {span}, not told one by one"
+    time = clock_time(event)
+    if isinstance(event, Measure):
+        return f"{time}  {event.stream}  {event.detector:<10}  sample {event.sample:>10}  {measured(event)}"
+    told = f"  {event.phase}" if phase else ""
     end = "  (cut off)" if event.truncated else ""
-    return f"{time}  {event.stream}  {event.label:<10}  sample {event.sample:>10}  score {event.score:.2f}{end}"
+    return f"{time}  {event.stream}  {event.label:<10}  sample {event.sample:>10}  score {event.score:.2f}{told}{end}"
 
 
-def is_news(event: Detection | Gap) -> bool:
+def clock_time(event: Detection | Measure) -> str:
+    """Return when an event was, for people: UTC, or seconds from the start where there is no UTC."""
+    if event.time is not None:
+        return event.time.strftime("%H:%M:%S.%f")[:-3]
+    return "" if event.time_s is None else f"{event.time_s:.4f} s"
+
+
+def measured(event: Measure) -> str:
+    """Return the values of a measurement, for people."""
+    return "  ".join(f"{name} {'-' if value is None else f'{value:.4g}'}" for name, value in event.values.items())
+
+
+def is_news(event: Detection | Measure | Flood | Gap) -> bool:
     """Whether an event is worth a line for people: a detection is one once, however many phases it has."""
-    return isinstance(event, Gap) or event.phase == "confirmed"
+    return not isinstance(event, Detection) or event.phase == "confirmed"
 
 
 def lost_frames(gap: Gap) -> str:
@@ -182,8 +202,12 @@ class RunScreen:
             switched = f"; switched off: {', '.join(off)}" if off else ""
             state = "inference is behind" if behind else "inference keeps up"
             self.note(f"{name}: {state}{switched}; each net's share of a core: {costs}")
-        if health.recording_error is not None and (before is None or before.recording_error is None):
-            self.note(f"{health.recording_error}; listening goes on")
+        for name, text in (("recording", health.recording_error), ("clips", health.clips_error)):
+            if text is not None and (before is None or getattr(before, f"{name}_error") is None):
+                self.note(f"{text}; listening goes on")
+        told = None if before is None else before.journal
+        if (health.journal is None) != (told is None):
+            self.note(f"journal: {health.journal or 'all is well again'}; listening and publishing go on")
 
     def _note_state(self, health: Health) -> None:
         """Where there is no meter, say at first what the level is, and then when the signal stops or comes back."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamcnn.compiler import tables as T
+from streamcnn.compiler.kernels.energy import REST
 from streamcnn.compiler.kernels.linear import PHASE_COLUMNS
 from streamcnn.compiler.kernels.tiles import MANY, packed
 from streamcnn.compiler.vector import LANES
@@ -19,6 +20,7 @@ from streamcnn.graph.spectral import prime_factors
 LONG = 512  # taps from which a kernel is partitioned
 HEAVY = 8192  # products a frame from which it pays to have the newest taps apart
 SHORTEST = 32  # taps of a partition
+MOST_IN_BLOCK = 256  # frames of a block of a moving norm
 _BY_NORMALIZE = {"layer": T.BY_LAYER, "rms": T.BY_RMS, "unit": T.BY_UNIT, "peak": T.BY_PEAK}
 _BY_SPECTRUM = {"magnitude": T.MAGNITUDE, "power": T.POWER, "complex": T.COMPLEX}
 _BY_MERGE = {
@@ -148,6 +150,9 @@ def operation(
         case L.Resample():
             row[T.OP], row[T.TAPS], row[T.KERNEL] = T.RESAMPLE, 2 * layer.half, weights.add(layer.phases)
             needs = Needs(scratch=GROUP)
+        case L.InverseNorm():
+            row[T.OP] = T.INVERSE_NORM
+            needs = _windows(row, layer, links)
         case L.Repeat() | L.ZeroPadding1D() | L.Cropping1D() | L.Stack() | L.Unstack() | L.Reshape():
             row[T.OP] = T.COPY
         case L.Conv2D():
@@ -210,6 +215,26 @@ def _conv(row: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, weights:
     else:
         row[T.OP], (kernel, bias) = T.CONV if groups == 1 else T.CONV_GROUPED, _packed_groups(kernel, bias, groups)
     row[T.KERNEL], row[T.BIAS] = weights.add(kernel), weights.add(bias)
+
+
+def blocks_of(layer: L.Layer) -> int | None:
+    """Return in blocks of how many input frames a layer's arithmetic goes, None where it goes frame by frame."""
+    if isinstance(layer, L.InverseNorm):
+        return min(MOST_IN_BLOCK, 1 << (min(layer.lengths).bit_length() - 1))
+    partition = partition_of(layer)
+    return partition and partition.taps
+
+
+def _windows(row: np.ndarray, layer: L.InverseNorm, links: Arena) -> Needs:
+    """Lay out the windows of a moving norm: each output's own, and the one with the guard before it."""
+    windows, place, block = [], 0, blocks_of(layer)
+    for length, lag in zip(layer.lengths, layer.lags, strict=True):
+        for frames in (length, length + layer.guard):
+            blocks = frames // block + 2
+            windows.append((frames, lag, block, blocks, place))
+            place += REST + block + blocks
+    row[T.WINDOWS] = links.add(np.array(windows))
+    return Needs(state=-(-2 * place // LANES) * LANES)
 
 
 def _shape_of_tiles(row: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from streamcnn.compiler import tables as T
 from streamcnn.compiler.build import machine_code
 from streamcnn.compiler.kernels import (
     attention,
+    energy,
     functions,
     interpreter,
     join,
@@ -51,6 +52,7 @@ OPERATIONS: dict[int, Callable[[], int]] = {
     T.GRU_AFTER: recurrent.gru,
     T.GRU_BEFORE: recurrent.gru,
     T.RESAMPLE: resample.resample,
+    T.INVERSE_NORM: energy.inverse_norm,
 }
 RECURRENT = (T.SIMPLE_RNN, T.LSTM, T.GRU_AFTER, T.GRU_BEFORE)
 MAKE_PRODUCTS = (T.CONV_GROUPED, T.CONV_TRANSPOSE, T.CONV_2D, *RECURRENT)  # through a call
@@ -143,7 +145,7 @@ class Program:
                 row[T.COMPUTE_ONE] = linear.conv_of_one(int(row[T.OUTPUTS]), int(row[T.TILE_TAPS]))()
             if row[T.OP] in MAKE_PRODUCTS:
                 row[T.PRODUCT] = products()
-            if row[T.OP] in (T.CONV_LONG, *RECURRENT):
+            if row[T.OP] in (T.CONV_LONG, T.INVERSE_NORM, *RECURRENT):
                 row[T.STATE] = self._arena[row[T.STATE] :].ctypes.data
             if row[T.OP] not in RECURRENT:
                 row[T.ACTIVATE] = _activation(row[T.FUNCTION])

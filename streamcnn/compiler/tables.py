@@ -47,6 +47,7 @@ HEADS, ATTENTION_SCALE, CAUSAL = A, B, C
 SPAN, FFT, RESULT, REFLECTED, SPECTRUM_WINDOW, CONSTANTS, FACTORS = A, B, C, D, E, F, G  # spectrum
 PAIRS, ANGLE = A, B  # polar
 COEFFICIENTS = A  # pre-emphasis
+WINDOWS = A  # moving norm: where its windows stand among the links, with STATE
 STATE, RECURRENT, RECURRENT_BIAS, GATE, GATE_ARGUMENTS = M, B, C, F, G  # recurrent layers, with KERNEL and BIAS
 SPARE = L  # where behind a recurrent layer's own values its activations may work
 CANDIDATE = H  # of a GRU that resets before the product: the part of the recurrent weights for its candidate
@@ -57,7 +58,7 @@ NOTHING = -1  # where an optional array is missing
 (CONV, CONV_PLANAR, CONV_LONG, CONV_DEPTHWISE, CONV_GROUPED, CONV_TRANSPOSE, FUNCTION_ONLY, GLU, PRELU, AFFINE, NORMALIZE,
 SELECT,
  POOLING, COPY, MERGE, CONCATENATE, CONV_2D, ATTENTION, SPECTRUM, POLAR, PREEMPHASIS, SIMPLE_RNN,
- LSTM, GRU_AFTER, GRU_BEFORE, RESAMPLE) = range(26)  # fmt: skip
+ LSTM, GRU_AFTER, GRU_BEFORE, RESAMPLE, INVERSE_NORM) = range(27)  # fmt: skip
 BY_LAYER, BY_RMS, BY_UNIT, BY_PEAK = range(4)
 MAGNITUDE, POWER, COMPLEX = range(3)
 ADD, SUBTRACT, MULTIPLY, AVERAGE, MAXIMUM, MINIMUM = range(6)

@@ -11,20 +11,21 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from streamcnn.compiler.build import machine_code
+from streamcnn.compiler.kernel import doubles, inlined, integers
 
 # The table: the number of the next score's frame, values of a score, how many outputs are watched, whether a decision hung on a
 # state that was not known, the watched outputs' states (a row of int64, and float32 and float64 values) ...
 FRAME, WIDTH, WATCHED, UNCERTAIN, STATES, BESTS, VALUES = range(7)
 # ... and from here on what each kind needs by itself.
 OWN = 7
-TABLE_COLUMNS = 12
+TABLE_COLUMNS = 16
 
-# A hit, as the functions write it: see `Hit`. SCORE holds a float64's bits.
-OUTPUT, ONSET, PEAK, END, DECIDED, PHASE, TRUNCATED, SCORE = range(8)
-HIT_COLUMNS = 8
+# A hit, as the functions write it: see `Hit`. SCORE and OFFSET hold a float64's bits.
+OUTPUT, ONSET, PEAK, END, DECIDED, PHASE, TRUNCATED, SCORE, OFFSET = range(9)
+HIT_COLUMNS = 9
 NOT_YET = -(2**62)  # an END that has not come
-PHASES = ("provisional", "confirmed", "retracted", "ended")
-PROVISIONAL, CONFIRM, RETRACT, ENDED = range(4)
+PHASES = ("provisional", "confirmed", "retracted", "ended", "measured")
+PROVISIONAL, CONFIRM, RETRACT, ENDED, MEASURED = range(5)
 
 # scan(table, scores, frames, hits) and end(table, hits) write hits and return their number; reset(table, frame, known).
 scan = machine_code("int64(int64, int64, int64, int64)")
@@ -36,8 +37,9 @@ class Hit(NamedTuple):
     """One decision of a detector. Frames are numbers of output frames since the engine's start.
 
     The run of scores that it is about is [onset, end), where `end` is None as long as it goes on; its maximum `score`
-    so far stands at `peak`, and the decision fell when frame `decided` was seen. `phase` is "provisional", "confirmed",
-    "retracted" or "ended". `truncated`: the scores ended before the run did.
+    so far stands at `peak`, and by so many frames more, `offset`, where it lies between two; the decision fell when frame
+    `decided` was seen. `phase` is "provisional", "confirmed", "retracted" or "ended". `truncated`: the scores ended before the
+    run did. "measured" is no run: `score` is a value, of the frames [onset, end).
     """
 
     output: int
@@ -48,6 +50,15 @@ class Hit(NamedTuple):
     score: float
     truncated: bool = False
     phase: str = "confirmed"
+    offset: float = 0.0
+
+
+@inlined
+def write(hits, count, output, onset, peak, ended, decided, phase, truncated, score, offset):
+    """Write hit number `count`."""
+    hit, values = integers(hits + 8 * HIT_COLUMNS * count), doubles(hits + 8 * HIT_COLUMNS * count)
+    hit[OUTPUT], hit[ONSET], hit[PEAK], hit[END], hit[DECIDED] = output, onset, peak, ended, decided
+    hit[PHASE], hit[TRUNCATED], values[SCORE], values[OFFSET] = phase, truncated, score, offset
 
 
 class Detector(ABC):
@@ -121,21 +132,20 @@ class Detector(ABC):
         self._reset(self._address, frame, int(known))
 
     def _decided(self, count: int) -> list[Hit]:
-        return [
-            hit_of(row, score) for row, score in zip(self._hits[:count].tolist(), scores_of(self._hits), strict=False)
-        ]
+        rows = self._hits[:count]
+        return [hit_of(row, *values) for row, values in zip(rows.tolist(), reals_of(rows), strict=True)]
 
 
-def scores_of(hits: np.ndarray) -> np.ndarray:
-    """Return the scores in rows of hits, float64."""
-    return hits.view(np.float64)[:, SCORE]
+def reals_of(hits: np.ndarray) -> list[list[float]]:
+    """Return the scores and offsets in rows of hits."""
+    return hits.view(np.float64)[:, [SCORE, OFFSET]].tolist()
 
 
-def hit_of(row: list[int], score: float) -> Hit:
+def hit_of(row: list[int], score: float, offset: float) -> Hit:
     """Return what a row says."""
     output, onset, peak, ended, decided, phase, truncated, *_ = row
     ended = None if ended == NOT_YET else ended
-    return Hit(output, onset, peak, ended, decided, shortest_decimal(score), bool(truncated), PHASES[phase])
+    return Hit(output, onset, peak, ended, decided, shortest_decimal(score), bool(truncated), PHASES[phase], offset)
 
 
 def shortest_decimal(score: float) -> float:

@@ -2,34 +2,31 @@
 
 Rules, for each output of the net by itself, all in output frames:
 
-- A run starts at the first frame that is at or above the threshold and at least `refractory` after the last peak.
+- A run starts at the first frame that is at or above the threshold and at least `refractory` after the last peak. It ends
+  behind its last such frame; pauses of up to `merge` frames belong to it, so that the lobes of one correlation are one run.
 - Its peak is its highest frame, the first of equals.
-- It is decided at the first frame below the threshold, or when `refractory` has passed since the peak without a higher
-  one. In the latter case the same frame, being above the threshold, starts the next run.
+- It is decided at the first frame that no longer belongs to it, or when `refractory` has passed since the peak without a
+  higher one. In the latter case that same frame, where it is above the threshold, starts the next run.
 - Two peaks are therefore never closer than `refractory`. A NaN is never above the threshold,
   and neither is an infinite score: it says that the net has left its range.
+- Between frames the peak stands at the top of the parabola through it and its two neighbours (J. O. Smith, Spectral Audio
+  Signal Processing, "Quadratic Interpolation of Spectral Peaks"): by (a - c) / (a - 2b + c) / 2 frames after the frame,
+  at most half of one. Where a neighbour is not known or not finite it stands at the frame.
 
 The state moves by one frame at a time, so results cannot depend on how the scores were split.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from streamcnn.compiler.kernel import doubles, floats, inlined, integers
+from streamcnn.compiler.kernel import floats, inlined, integers
 from streamcnn.detect.hits import (
     BESTS,
     CONFIRM,
-    DECIDED,
-    END,
     FRAME,
-    HIT_COLUMNS,
-    ONSET,
-    OUTPUT,
     OWN,
-    PEAK,
-    PHASE,
-    SCORE,
     STATES,
-    TRUNCATED,
     VALUES,
     WATCHED,
     WIDTH,
@@ -37,48 +34,63 @@ from streamcnn.detect.hits import (
     end,
     reset,
     scan,
+    write,
 )
 
 _NEVER = -(2**62)
-REFRACTORY = OWN  # of the table, in output frames; VALUES holds the threshold, a float32
-ACTIVE, BEGAN, HIGHEST, LAST = range(4)  # columns of the state, one row an output
-STATE_COLUMNS = 4
+REFRACTORY, MERGE = OWN, OWN + 1  # of the table, in output frames
+# Columns of the state, one row an output, and of its float32 values: the threshold, the score before this frame, and those
+# before and after the highest.
+ACTIVE, BEGAN, HIGHEST, LAST, ABOVE = range(5)
+STATE_COLUMNS = 5
+THRESHOLD, PREVIOUS, BEFORE, AFTER = range(4)
+VALUE_COLUMNS = 4
 
 
 @inlined
-def _write(hits, count, output, state, ended, decided, truncated, best):
-    """Write a hit."""
-    hit = integers(hits + 8 * HIT_COLUMNS * count)
-    hit[OUTPUT], hit[ONSET], hit[PEAK], hit[END], hit[DECIDED] = output, state[BEGAN], state[HIGHEST], ended, decided
-    hit[PHASE], hit[TRUNCATED] = CONFIRM, truncated
-    doubles(hits + 8 * HIT_COLUMNS * count)[SCORE] = best
+def _offset(before, highest, after):
+    """Return where the top of the parabola through three neighbouring scores is, in frames after the middle one."""
+    # In float64, where scores of any size can be added.
+    a, b, c = np.float64(before), np.float64(highest), np.float64(after)
+    bend = a - 2 * b + c
+    return max(-0.5, min(0.5, 0.5 * (a - c) / bend)) if -np.inf < bend < 0 else 0.0
 
 
 @scan
 def _scan(table, scores, frames, hits):
     """Find the peaks among scores."""
     table = integers(table)
-    outputs, refractory, bests = table[WATCHED], table[REFRACTORY], floats(table[BESTS])
-    threshold, count, at = floats(table[VALUES])[0], 0, scores
+    outputs, refractory, merge, bests = table[WATCHED], table[REFRACTORY], table[MERGE], floats(table[BESTS])
+    count, at = 0, scores
     for frame in range(table[FRAME], table[FRAME] + frames):
         values = floats(at)
         for o in range(outputs):
-            score, state = values[o], integers(table[STATES] + 8 * STATE_COLUMNS * o)
-            above = threshold <= score < np.inf
-            if state[ACTIVE]:
-                if above and score > bests[o]:
-                    bests[o] = score
+            score, value = values[o], floats(table[VALUES] + 4 * VALUE_COLUMNS * o)
+            state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
+            above = value[THRESHOLD] <= score < np.inf
+            if above or state[ACTIVE]:
+                if above:
+                    state[ABOVE] = frame
+                if state[ACTIVE]:
+                    if above and score > bests[o]:
+                        bests[o] = score
+                        state[HIGHEST] = frame
+                        value[BEFORE], value[AFTER] = value[PREVIOUS], np.nan
+                    elif frame == state[HIGHEST] + 1:
+                        value[AFTER] = score
+                    if frame - state[ABOVE] > merge or frame - state[HIGHEST] >= refractory:
+                        ended, offset = frame if above else state[ABOVE] + 1, _offset(value[BEFORE], bests[o], value[AFTER])
+                        write(hits, count, o, state[BEGAN], state[HIGHEST], ended, frame, CONFIRM, 0, bests[o], offset)
+                        count += 1
+                        state[ACTIVE] = 0
+                        state[LAST] = state[HIGHEST]
+                if above and not state[ACTIVE] and frame - state[LAST] >= refractory:
+                    state[ACTIVE] = 1
+                    state[BEGAN] = frame
                     state[HIGHEST] = frame
-                if not above or frame - state[HIGHEST] >= refractory:
-                    _write(hits, count, o, state, frame, frame, 0, bests[o])
-                    count += 1
-                    state[ACTIVE] = 0
-                    state[LAST] = state[HIGHEST]
-            if above and not state[ACTIVE] and frame - state[LAST] >= refractory:
-                state[ACTIVE] = 1
-                state[BEGAN] = frame
-                state[HIGHEST] = frame
-                bests[o] = score
+                    bests[o] = score
+                    value[BEFORE], value[AFTER] = value[PREVIOUS], np.nan
+            value[PREVIOUS] = score
         at += 4 * table[WIDTH]
     table[FRAME] += frames
     return count
@@ -88,11 +100,13 @@ def _scan(table, scores, frames, hits):
 def _end(table, hits):
     """Decide the runs that are still open, truncated, at the last frame seen."""
     table = integers(table)
-    count, frame = 0, table[FRAME]
+    count, last = 0, table[FRAME] - 1
     for o in range(table[WATCHED]):
-        state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
+        state, value = integers(table[STATES] + 8 * STATE_COLUMNS * o), floats(table[VALUES] + 4 * VALUE_COLUMNS * o)
         if state[ACTIVE]:
-            _write(hits, count, o, state, frame, frame - 1, 1, floats(table[BESTS])[o])
+            best = floats(table[BESTS])[o]
+            offset = _offset(value[BEFORE], best, value[AFTER])
+            write(hits, count, o, state[BEGAN], state[HIGHEST], state[ABOVE] + 1, last, CONFIRM, 1, best, offset)
             count += 1
             state[ACTIVE] = 0
     return count
@@ -105,24 +119,27 @@ def _reset(table, frame, known):  # noqa: ARG001
     table[FRAME] = frame
     for o in range(table[WATCHED]):
         state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
-        state[ACTIVE], state[BEGAN], state[HIGHEST], state[LAST] = 0, 0, 0, _NEVER
+        state[ACTIVE], state[BEGAN], state[HIGHEST], state[LAST], state[ABOVE] = 0, 0, 0, _NEVER, 0
+        floats(table[VALUES] + 4 * VALUE_COLUMNS * o)[PREVIOUS] = np.nan
     return 0
 
 
 class PeakDetector(Detector):
     """The `Detector` that finds peaks.
 
-    `outputs`: values a score has. `refractory`: output frames, at least 1.
+    `thresholds`: one for each value of a score. `refractory`: output frames, at least 1. `merge`: output frames.
     """
 
     functions = (_scan, _end, _reset)
     kept = 0.0
 
-    def __init__(self, outputs: int, threshold: float, refractory: int):
+    def __init__(self, thresholds: Sequence[float], refractory: int, merge: int = 0):
+        outputs = len(thresholds)
         super().__init__(outputs, outputs, STATE_COLUMNS)
-        self.thresholds = np.full(outputs, threshold)
+        self.thresholds = np.array(thresholds, float)
         self.memory = max(1, refractory)
-        self._threshold = np.array([threshold], np.float32)
-        self._more = [self._threshold]
-        self.table[VALUES], self.table[REFRACTORY] = self._threshold.ctypes.data, self.memory
+        self._values = np.zeros((outputs, VALUE_COLUMNS), np.float32)
+        self._values[:, THRESHOLD] = thresholds
+        self._more = [self._values]
+        self.table[[VALUES, REFRACTORY, MERGE]] = self._values.ctypes.data, self.memory, merge
         self.reset()

@@ -122,6 +122,11 @@ class Graph:
                 raise GraphError(
                     f"node '{node.name}': {node.layer.kind} sees the whole signal", "give the graph a clip"
                 )
+            if node.layer.endless and self.clip is not None:
+                raise GraphError(
+                    f"node '{node.name}': {node.layer.kind} goes on for ever, and has no place in a clip",
+                    "let it listen to the stream as a net of its own",
+                )
             known.add(node.name)
         if not 0 <= self.length_class < self.period:
             raise GraphError(f"length_class is {self.length_class}, expected 0 to {self.period - 1}")

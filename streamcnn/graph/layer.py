@@ -25,6 +25,7 @@ class Layer:
     kind: ClassVar[str]
     arity: ClassVar[range] = range(1, 2)  # how many tensors it may read
     whole: ClassVar[bool] = False  # whether it reads all frames of them, so that it needs a clip
+    endless: ClassVar[bool] = False  # whether it keeps sums of all that it has seen, so that it has no place in a clip
     any_rate: ClassVar[bool] = False  # whether a graph may end with it, though its frames fall between input frames
 
     def rule(self, frames: int) -> FrameRule:  # noqa: ARG002 (strided 'same' padding needs it)

@@ -1,6 +1,7 @@
 """All layer records, by name."""
 
 from streamcnn.graph.attention import Attention
+from streamcnn.graph.energy import InverseNorm
 from streamcnn.graph.join import Concatenate, Merge
 from streamcnn.graph.layer import Layer, Shape
 from streamcnn.graph.linear import Conv1D, Conv1DTranspose, Dense
@@ -14,6 +15,7 @@ from streamcnn.graph.window import Cropping1D, Pooling1D, Repeat, Stack, Unstack
 __all__ = [
     "GLU",
     "GRU",
+    "InverseNorm",
     "LSTM",
     "Activation",
     "Affine",
@@ -56,6 +58,7 @@ _RECORDS = (
     Dense,
     GLU,
     GRU,
+    InverseNorm,
     LSTM,
     Merge,
     Normalize,

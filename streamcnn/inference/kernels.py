@@ -14,7 +14,9 @@ import numpy as np
 from streamcnn.compiler.build import entry_point, machine_code
 from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import address_of, call, integers, invoke, kernel, words
-from streamcnn.detect.hits import HIT_COLUMNS
+from streamcnn.detect.hits import DECIDED, HIT_COLUMNS
+from streamcnn.detect.hits import FRAME as NEXT_SCORE
+from streamcnn.inference.flood import is_told, turn
 from streamcnn.inference.tables import (
     BAD_FROM,
     CHANNELS,
@@ -26,6 +28,9 @@ from streamcnn.inference.tables import (
     DOWN,
     END_RUNS,
     ENGINE_STARTED,
+    FATE_COLUMNS,
+    FATE_ONSET,
+    FATES_AT,
     FIRST,
     FORGET,
     FRAME_VALUES,
@@ -78,6 +83,7 @@ from streamcnn.inference.tables import (
     STAGES,
     STAGES_AT,
     STARTED,
+    SUPPRESSED,
     UP,
     WRITTEN,
 )  # fmt: skip
@@ -145,16 +151,31 @@ def show(stream, count):
 
 
 @kernel
-def hand_over(stream, k, count):
-    """Make records of the hits that wait with runner k; return the number of records with them."""
+def hit_row(stream, k, count):
+    """Return the place for a hit of runner k in record number `count` of those not yet committed."""
+    row = record(stream, count, HIT)
+    row[NET], row[ENGINE_STARTED] = k, runner_of(stream, k)[STARTED]
+    return integers(address_of(row) + 8 * HIT_AT)
+
+
+@kernel
+def hand_over(stream, k, count, ended):
+    """Make records of the hits that wait with runner k, as far as they are told; return the number of records with them.
+
+    `ended`: 1 where its scores end here.
+    """
     runner = runner_of(stream, k)
     for h in range(runner[HITS]):
-        row, hit = record(stream, count + h, HIT), integers(runner[HITS_AT] + 8 * HIT_COLUMNS * h)
-        row[NET], row[ENGINE_STARTED] = k, runner[STARTED]
-        for c in range(HIT_COLUMNS):
-            row[HIT_AT + c] = hit[c]
-    count += runner[HITS]
+        hit = integers(runner[HITS_AT] + 8 * HIT_COLUMNS * h)
+        count += turn(runner, hit[DECIDED], 0, hit_row(stream, k, count))
+        if is_told(runner, hit):
+            row = hit_row(stream, k, count)
+            for c in range(HIT_COLUMNS):
+                row[c] = hit[c]
+            count += 1
     runner[HITS] = 0
+    if runner[SUPPRESSED] > 0:
+        count += turn(runner, integers(runner[DETECTOR])[NEXT_SCORE], ended, hit_row(stream, k, count))
     return count
 
 
@@ -162,6 +183,8 @@ def hand_over(stream, k, count):
 def start(runner, frame, masked, known):
     """Start a net anew at a frame of its stage; its first `masked` scores count for nothing."""
     runner[STARTED], runner[GIVEN], runner[MASKED] = frame, 0, masked
+    for o in range(runner[SCORE_VALUES]):
+        integers(runner[FATES_AT] + 8 * FATE_COLUMNS * o)[FATE_ONSET] = NOWHERE
     call(runner[RESET], (runner[PROGRAM],))
     call(runner[FORGET], (runner[DETECTOR], masked, known))
 
@@ -193,7 +216,7 @@ def end_runner(stream, k, count):
     """End what is open with runner k; return the number of records with that."""
     runner = runner_of(stream, k)
     runner[HITS] = invoke(runner[END_RUNS], (runner[DETECTOR], runner[HITS_AT]))
-    return hand_over(stream, k, count)
+    return hand_over(stream, k, count, 1)
 
 
 @kernel
@@ -303,7 +326,7 @@ def run(stream, samples, frames):
             done = now(stream[FUNCTIONS_AT], MONOTONIC, place)
             runner[COST] += done - time
             time = done
-            count = hand_over(stream, k, count)
+            count = hand_over(stream, k, count, 0)
     commit(stream, count)
 
 
@@ -371,6 +394,13 @@ def _leap(at, sample):
         start(runner_of(stream, k), sample, runner_of(stream, k)[REACH], 0)
 
 
+def _score(at, k, scores, frames):
+    """Give net k's detector scores that no frames of the stream gave: those of a signal's padded end."""
+    stream, runner = integers(at), runner_of(integers(at), k)
+    runner[HITS] = invoke(runner[SCAN], (runner[DETECTOR], scores, frames, runner[HITS_AT]))
+    commit(stream, hand_over(stream, k, 0, 0))
+
+
 def _end_runs(at):
     stream = integers(at)
     commit(stream, end_runs(stream, end_bad_run(stream, 0)))
@@ -378,4 +408,5 @@ def _end_runs(at):
 
 restarting = entry_point("void(int64)")(_restart)
 leaping = entry_point("void(int64, int64)")(_leap)
+scoring = entry_point("void(int64, int64, int64, int64)")(_score)
 ending_runs = entry_point("void(int64)")(_end_runs)

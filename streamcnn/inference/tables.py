@@ -4,6 +4,8 @@ A *stage* brings the stream's frames to a rate: stage 0 leaves them as they are,
 detector, which reads the frames of one stage. *Records* are what was decided; they wait in a ring for Python.
 """
 
+from streamcnn.detect.hits import HIT_COLUMNS
+
 # The stream: the next frame's number, by how much the ring's numbers are less (frames that the driver lost), where a run of
 # NaN or Inf samples began that still goes on (NOWHERE: none), the highest level so far (the bits of a float32), channels and
 # rate ...
@@ -48,13 +50,19 @@ STAGE_COLUMNS = 13
 # frames its outputs repeat, values of a score and of a frame; whether it is on, whether it shall be, and how long it was
 # at work in all (ns).
 STARTED, GIVEN, MASKED, REACH, MASKS, REPEATS, SCORE_VALUES, FRAME_VALUES, ON, WANTED, COST = range(11, 22)
-RUNNER_COLUMNS = 22
+# ... and against floods (see `flood`): the frames of its stage from one score to the next, and of a window; how many events may
+# begin in a window; in which window it is, how many have begun and how many were suppressed there; and for each output the
+# onset of its last event, and whether that is told.
+SCORE_HOP, WINDOW, MOST_EVENTS, IN_WINDOW, PASSED, SUPPRESSED, FATES_AT = range(22, 29)
+RUNNER_COLUMNS = 29
+FATE_ONSET, FATE_TOLD = range(2)
+FATE_COLUMNS = 2
 
 # A record: what kind it is, where the piece of signal ended that it was made of, when it was made; then of a
 # HIT the net, where its engine started, and the hit itself; ...
 KIND, SEEN, MADE_AT, NET, ENGINE_STARTED = range(5)
 HIT_AT = 8
-RECORD_COLUMNS = 16
+RECORD_COLUMNS = HIT_AT + HIT_COLUMNS
 HIT, GAP, PAIR = range(3)
 # ... of a GAP (from SEEN on) frames, their error and a cause; of a PAIR the sample, when it arrived at how many ns of age, and
 # how far UTC was ahead of the monotonic clock.

@@ -14,7 +14,7 @@ from streamcnn.errors import InputError, RunError
 from streamcnn.events import Detection, Event, to_json
 
 FORMATS = (".jsonl", ".csv")
-_COLUMNS = [field for field in Detection.__struct_fields__ if field not in ("seq", "detected_at")]
+_COLUMNS = [field for field in Detection.__struct_fields__ if field not in ("seq", "prev", "detected_at")]
 
 
 class Lines:

@@ -102,7 +102,7 @@ def measure_roc(graph: Graph, seed: int, seconds: float = 60.0) -> dict[int, lis
         scores = Engine(graph).process(signal)
         rows[snr_db] = []
         for threshold in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99):
-            detector = PeakDetector(1, threshold, round(REFRACTORY_S * RATE))
+            detector = PeakDetector([threshold], round(REFRACTORY_S * RATE))
             heard = {hit.peak - TARGET_LAG for hit in (*detector.process(scores, len(scores)), *detector.flush())}
             rows[snr_db].append((threshold, len(heard & ends) / len(ends), len(heard - ends) / seconds * 60))
     return rows

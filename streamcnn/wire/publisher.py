@@ -1,64 +1,194 @@
-"""The publisher: events out, numbered, on a ZeroMQ PUB socket as two frames: topic, JSON."""
+"""The publisher: events out on a ZeroMQ PUB socket, as two frames: topic and payload; and answers to who has missed some.
+
+A PUB socket drops what a subscriber is too slow for, and a late one misses what was said before. So each event names the one
+before it on its topic, a heartbeat names the last one of each topic, and a second socket, in a thread of its own, gives
+from the journal what was missed. A subscriber that is stopped or gone is dropped after a while, with all that waits for it.
+"""
 
 import errno
-import socket
+import threading
+from collections.abc import Sequence
+from typing import Protocol
 
+import msgspec
 import zmq
+from zmq.auth.thread import ThreadAuthenticator
 
-from streamcnn.errors import EndpointError, PublishError
-from streamcnn.events import Event, to_json
+from streamcnn.config import NO_ENDPOINT, Publish
+from streamcnn.errors import EndpointError, JournalError, PublishError, SubscribeError
+from streamcnn.events import Event, to_json, to_msgpack
+from streamcnn.wire import messages
+from streamcnn.wire.endpoints import backfill_of, refuse_taken_socket
+from streamcnn.wire.keys import KeyPair, allowed_keys, secret_key
 
-HIGH_WATER_MARK = 100_000  # messages kept for each slow subscriber before it misses some
+HIGH_WATER_MARK = 10_000  # messages kept for each slow subscriber before it misses some
+PAGES_WAITING = 4  # answers kept for who asks and does not read
 LINGER_MS = 500
+PING_MS, GONE_MS = 5_000, 20_000  # who does not answer a ping for so long is gone
+LONGEST_QUESTION = 1 << 17  # bytes
+LONGEST_PAGE = 1 << 19  # bytes of events, but for the last one
+POLL_MS = 100
+TRIES = 50  # to find two free ports side by side
 # Reasons that another time may be gone: somebody else is there, or the network is not up yet.
 _MAY_PASS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV, errno.EACCES, errno.ENOENT)
 
 
-class Publisher:
-    """Publishes events at an endpoint; belongs to one thread.
+class Row(Protocol):
+    """An event as it is kept: its number, and its JSON."""
 
-    Raises EndpointError where the endpoint is malformed, PublishError where it cannot be bound.
+    seq: int
+    payload: str
+
+
+class Records(Protocol):
+    """Where missed events are found: a journal."""
+
+    publisher: str
+    seq: int
+    last: dict[str, int]
+
+    def page(self, topics: Sequence[str], after: int, most: int) -> list[Row]:
+        """Return events numbered above `after`, in order."""
+
+    def latest(self, topics: Sequence[str]) -> list[Row]:
+        """Return the last event of each topic."""
+
+
+class Publisher:
+    """Publishes events where a configuration says, and answers from `records`; belongs to one thread.
+
+    Raises EndpointError where an endpoint is malformed, PublishError where it cannot be bound, KeyFileError for keys that
+    cannot be used.
     """
 
-    def __init__(self, endpoint: str):
+    def __init__(self, settings: Publish, records: Records):
+        self._records = records
+        self._encode = to_msgpack if settings.format == "msgpack" else to_json
+        self._closing, self._thread, self._guard = threading.Event(), None, None
+        keys = None if settings.curve is None else secret_key(settings.curve.secret)
+        if settings.curve is not None and settings.curve.clients is not None:
+            allowed_keys(settings.curve.clients)
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PUB)
-        self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self._seq = 0
         try:
-            _refuse_taken_socket(endpoint)
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            kind = PublishError if error.errno in _MAY_PASS else EndpointError
-            raise kind(
-                f"cannot publish at {endpoint}: {error.strerror or error}",
-                "choose another endpoint with --publish or publish.bind, or --publish none",
-            ) from error
-        self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            if settings.curve is not None:
+                self._guard = ThreadAuthenticator(self._context)
+                self._guard.start()
+                clients = zmq.auth.CURVE_ALLOW_ANY if settings.curve.clients is None else str(settings.curve.clients)
+                self._guard.configure_curve(domain="*", location=clients)
+            self._bind(settings, keys)
+        except BaseException:
+            self._context.destroy(linger=0) if self._guard is None else self._end()
+            raise
+        if self._router is not None:
+            self._thread = threading.Thread(target=self._answer_all, name="backfill", daemon=True)
+            self._thread.start()
 
-    def publish(self, event: Event) -> Event:
-        """Send an event; returns it with its `seq`, 1 for the first one."""
-        self._seq += 1
-        event = event.with_seq(self._seq)
-        self._socket.send_multipart([event.topic.encode(), to_json(event)])
-        return event
+    def publish(self, event: Event) -> None:
+        """Send an event that has its number; never waits."""
+        self._socket.send_multipart([event.topic.encode(), self._encode(event)])
+
+    def beat(self) -> None:
+        """Send the heartbeat: to be called about once a second, when all events up to `records.seq` have been sent."""
+        records = self._records
+        beat = messages.Heartbeat(publisher=records.publisher, seq=records.seq, topics=dict(records.last))
+        self._socket.send_multipart([messages.HEARTBEAT_TOPIC.encode(), messages.encode(beat)])
 
     def close(self) -> None:
         """Send what is still queued, for at most half a second, and close."""
-        self._socket.close()
-        self._context.term()
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._end()
 
+    def _end(self) -> None:
+        if self._guard is not None:
+            self._guard.stop()
+        self._context.destroy(linger=LINGER_MS)
 
-def _refuse_taken_socket(endpoint: str) -> None:
-    """Refuse an ipc endpoint that somebody serves: ZeroMQ would take it over without a word."""
-    path = endpoint.removeprefix("ipc://")
-    if path == endpoint:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
+    def _bind(self, settings: Publish, keys: KeyPair | None) -> None:
+        """Bind both sockets; of an endpoint without a port of its own, the next port must be free too."""
+        for tries in range(TRIES, 0, -1):
+            self._socket = self._made(zmq.PUB, keys)
+            self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+            self.endpoint = self._bound(self._socket, settings.bind, "--publish or publish.bind, or --publish none")
+            backfill = settings.backfill or backfill_of(self.endpoint)
+            self.backfill: str | None = None
+            self._router = None
+            if backfill == NO_ENDPOINT:
+                return
+            self._router = self._made(zmq.ROUTER, keys)
+            self._router.setsockopt(zmq.SNDHWM, PAGES_WAITING)
+            self._router.setsockopt(zmq.SNDTIMEO, 0)
+            try:
+                self.backfill = self._bound(self._router, backfill, "publish.backfill")
+                return
+            except PublishError:
+                if tries == 1 or not settings.bind.endswith(("*", ":0")):
+                    raise
+                for socket in (self._socket, self._router):
+                    socket.close(linger=0)
+
+    def _made(self, kind: int, keys: KeyPair | None) -> zmq.Socket:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, LINGER_MS)
+        socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_QUESTION)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, GONE_MS)
+        if keys is not None:
+            socket.curve_publickey, socket.curve_secretkey = keys
+            socket.curve_server = True
+        return socket
+
+    @staticmethod
+    def _bound(socket: zmq.Socket, endpoint: str, options: str) -> str:
         try:
-            probe.connect(path)
-        except OSError:
-            return
-    raise zmq.ZMQError(errno.EADDRINUSE, "Address already in use")
+            refuse_taken_socket(endpoint)
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            kind = PublishError if error.errno in _MAY_PASS else EndpointError
+            raise kind(
+                f"cannot publish at {endpoint}: {error.strerror or error}", f"choose another endpoint with {options}"
+            ) from error
+        return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    # Backfill
+
+    def _answer_all(self) -> None:
+        """Answer questions until the publisher is closed."""
+        while not self._closing.is_set():
+            if not self._router.poll(POLL_MS):
+                continue
+            envelope, payload = _split(self._router.recv_multipart())
+            try:
+                self._router.send_multipart([*envelope, messages.encode(self._answer(payload))])
+            except zmq.ZMQError:  # who asked is gone, or does not read its answers
+                continue
+
+    def _answer(self, payload: bytes) -> messages.Answer:
+        number = 0
+        try:
+            question = messages.question_of(payload)
+            number = question.id
+            return self._page(question)
+        except (SubscribeError, JournalError) as error:
+            return messages.Refusal(id=number, error=str(error))
+
+    def _page(self, question: messages.Question) -> messages.Page:
+        publisher, seq = self._records.publisher, self._records.seq  # before it is read: up to here it is complete
+        if isinstance(question, messages.Latest):
+            rows, most = self._records.latest(question.topics), messages.MOST_IN_PAGE
+        else:
+            rows, most = self._records.page(question.topics, question.seq, question.limit + 1), question.limit
+        events, size = [], 0
+        for row in rows[:most]:
+            if size > LONGEST_PAGE:
+                break
+            events.append(msgspec.Raw(row.payload.encode()))
+            size += len(row.payload)
+        return messages.Page(id=question.id, publisher=publisher, seq=seq, more=len(events) < len(rows), events=events)
+
+
+def _split(frames: list[bytes]) -> tuple[list[bytes], bytes]:
+    """Return the envelope of a message to a ROUTER, with the empty frame that a REQ puts there, and its payload."""
+    behind = 2 if len(frames) == 3 and frames[1] == b"" else 1
+    return frames[:behind], frames[behind] if len(frames) == behind + 1 else b""

@@ -1,0 +1,426 @@
+"""The journal: the durable record of events, from which is answered what a subscriber has missed.
+
+Rules.
+
+- An event is in the journal before it is published. Its number, `seq`, rises for ever and is never used twice: numbers are
+  reserved in the journal ahead of their use, and a new journal begins at the time of its making in milliseconds, so that it
+  is ahead of any journal or process before it.
+- One process writes a journal, one thread of it; any number of readers read.
+- What was written survives the end of the process at once (SQLite's write-ahead log), and the end of the power once it was
+  synced, each second, by a thread of its own: a slow disk does not hold up who writes.
+- Where the disk is full, or fails, events wait in memory, in order and up to a limit, until they can be written; who asks for
+  them gets them from there. A journal that is damaged is set aside and a new one begun.
+- Health is not kept: it would be most of the journal, and each one is outdated by the next.
+
+Without a path it is kept in memory: the last MOST_KEPT events of this process.
+"""
+
+import contextlib
+import fcntl
+import heapq
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from streamcnn.errors import InputError, JournalError
+from streamcnn.events import Event, Health, to_json
+
+VERSION = 1
+APPLICATION = 0x7363_6E6E  # "scnn": SQLite's application_id
+RESERVED = 1_000_000  # numbers at a time
+MOST_KEPT = 20_000  # events in memory, without a path
+MOST_WAITING = 300_000  # events in memory, while they cannot be written
+SYNC_S = 1.0
+RETRY_S = 1.0
+TIDY_S = 10.0
+TIDIED = 20_000  # events that are removed at once, at most
+BUSY_S = 10.0
+_TRANSIENT = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")
+
+_SCHEMA = """
+CREATE TABLE events (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, topic TEXT NOT NULL, payload TEXT NOT NULL);
+CREATE INDEX events_topic ON events (topic, seq);
+CREATE INDEX events_at ON events (at);
+CREATE TABLE topics (topic TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE state (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+"""
+
+
+class Kept(NamedTuple):
+    """An event as it is kept: its number, when it was written (microseconds since 1970), its topic, and its JSON."""
+
+    seq: int
+    at_us: int
+    topic: str
+    payload: str
+
+
+class Journal:
+    """Numbers events and keeps them; `append` belongs to one thread, `page` and `latest` to any.
+
+    `path`: of the SQLite file, None for memory. `keep_s` and `most_bytes`: beyond that age or size the oldest events are removed.
+    `publisher` is what this record of events is called, the same for its life. `notice`: what is not as it should be, None where
+    all is well.
+
+    Raises JournalError where the file cannot be opened or another process writes it, InputError where a newer version wrote
+    it.
+    """
+
+    def __init__(self, path: Path | None = None, keep_s: float | None = None, most_bytes: int | None = None):
+        self.path = path
+        self.notice: str | None = None
+        self.publisher = secrets.token_hex(8)
+        self._keep_s, self._most_bytes = keep_s, most_bytes
+        self._seq = self._settled = time.time_ns() // 1_000_000
+        self._reserved = 0
+        self._last: dict[str, int] = {}
+        self._waiting: deque[Kept] = deque(maxlen=MOST_KEPT if path is None else MOST_WAITING)
+        self._lock, self._reading = threading.Lock(), threading.Lock()  # of what waits, of the readers' connection
+        self._db: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._dropped, self._aside, self._failed_s, self._tidied_s = 0, None, -RETRY_S, time.monotonic()
+        self._new, self._closing, self._syncer = threading.Event(), threading.Event(), None
+        if path is not None:
+            self._locked = _lock(path)
+            try:
+                self._open()
+            except BaseException:
+                os.close(self._locked)
+                raise
+            self._syncer = threading.Thread(target=self._sync, name="journal", daemon=True)
+            self._syncer.start()
+
+    @property
+    def last(self) -> dict[str, int]:
+        """The number of the last event of each topic that is kept."""
+        return self._last
+
+    @property
+    def seq(self) -> int:
+        """The last number of which the event is where `page` finds it, if it is kept at all."""
+        return self._settled
+
+    def append(self, events: Sequence[Event]) -> list[Event]:
+        """Number events and keep them; returns them numbered, whether they could be written or must wait."""
+        numbered, rows, now = [], [], time.time_ns() // 1000
+        for event in events:
+            self._seq += 1
+            topic = event.topic
+            if isinstance(event, Health):
+                numbered.append(event.numbered(self._seq, None))
+                continue
+            event = event.numbered(self._seq, self._last.get(topic))
+            self._last[topic] = self._seq
+            rows.append(Kept(self._seq, now, topic, to_json(event).decode()))
+            numbered.append(event)
+        if rows:
+            with self._lock:
+                full = self.path is not None and len(self._waiting) + len(rows) > MOST_WAITING
+                self._dropped += max(0, len(self._waiting) + len(rows) - MOST_WAITING) if full else 0
+                self._waiting.extend(rows)
+        self._settled = self._seq
+        if self.path is not None and (rows or self._seq > self._reserved - RESERVED // 2):
+            self._write()
+        return numbered
+
+    def tend(self) -> None:
+        """Write what has to wait, and remove what is too old or too much; to be called now and then."""
+        if self.path is None:
+            return
+        if self._db is not None and self._gone():
+            self._let_go()
+            self._aside = f"{self.path}: was removed; a new journal was begun"
+            with self._troubles():
+                self._open()
+        if self._waiting:
+            self._write()
+        elif time.monotonic() - self._tidied_s >= TIDY_S and self._db is not None:
+            with self._troubles():
+                if self._tidy():
+                    return  # there is more of it
+                self._tidied_s = time.monotonic()
+
+    def page(self, topics: Sequence[str], after: int, most: int) -> list[Kept]:
+        """Return, in order, at most so many of the events with a number above `after` whose topics begin with one of these.
+
+        Raises JournalError where the file cannot be read.
+        """
+        with self._lock:  # before the file is read: what is written meanwhile is in both, and not in neither
+            waiting = [row for row in self._waiting if row.seq > after and row.topic.startswith(tuple(topics))]
+        with self._reading:
+            kept = [] if self._reader is None else self._page_of_file(topics, after, most)
+        newest = kept[-1].seq if kept else after
+        return kept + [row for row in waiting if row.seq > newest][: most - len(kept)]
+
+    def latest(self, topics: Sequence[str]) -> list[Kept]:
+        """Return the last event of each topic that begins with one of these; raises JournalError as `page` does."""
+        rows = {}
+        for topic, seq in list(self._last.items()):
+            if topic.startswith(tuple(topics)):
+                rows.update((row.topic, row) for row in self.page([topic], seq - 1, 1))
+        return sorted(rows.values())
+
+    def close(self) -> None:
+        """Write what waits, sync, and give the file back."""
+        if self.path is None:
+            return
+        self._closing.set()
+        self._new.set()
+        self._syncer.join()
+        if self._waiting:
+            self._failed_s = -RETRY_S
+            self._write()
+        if self._db is not None:
+            with self._troubles():
+                self._db.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (self._seq,))
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._let_go()
+        os.close(self._locked)
+
+    # The file
+
+    def _open(self) -> None:
+        """Open the file, or begin it; a damaged one is set aside."""
+        try:
+            self._db = self._opened()
+        except sqlite3.DatabaseError as error:
+            name = getattr(error, "sqlite_errorname", "") or ""
+            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                self._set_aside(error)
+                self._db = self._opened()
+            elif name.startswith(_TRANSIENT):
+                self._failed(error)
+                return
+            else:
+                raise JournalError(
+                    f"{self.path}: the journal cannot be opened: {error}", "check its folder, or journal.path"
+                ) from error
+        self._reader = _connected(self.path)
+        self._inode = self.path.stat().st_ino
+
+    def _opened(self) -> sqlite3.Connection:
+        db = _connected(self.path)
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > VERSION:
+                raise InputError(
+                    f"{self.path}: a journal of version {version}, this streamcnn writes version {VERSION}",
+                    "update streamcnn, or give journal.path another name",
+                )
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = OFF")  # `_sync` does it
+            db.execute("PRAGMA wal_autocheckpoint = 0")
+            if version == 0:
+                if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                    raise InputError(f"{self.path}: is a database, but no journal", "give journal.path another name")
+                state = f"INSERT INTO state VALUES ('publisher', '{self.publisher}'), ('reserved', {self._seq});"
+                marks = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
+                db.executescript(f"BEGIN; {_SCHEMA} {state} {marks} COMMIT;")
+            state = dict(db.execute("SELECT name, value FROM state"))
+            self.publisher, self._reserved = state["publisher"], state["reserved"]
+            self._seq = max(self._seq, self._reserved)
+            self._last = {**dict(db.execute("SELECT topic, seq FROM topics")), **self._last}
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _write(self) -> None:
+        """Write what waits, all of it or nothing; where that fails, it goes on waiting."""
+        if time.monotonic() - self._failed_s < RETRY_S:
+            return
+        with self._troubles():
+            if self._db is None:
+                self._open()
+                if self._db is None:
+                    return
+            rows = list(self._waiting)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                if self._seq > self._reserved - RESERVED // 2:
+                    reserved = self._seq + RESERVED
+                    self._db.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (reserved,))
+                    self._reserved = reserved
+                self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+                last = {row.topic: row.seq for row in rows}
+                self._db.executemany("INSERT OR REPLACE INTO topics VALUES (?, ?)", last.items())
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            with self._lock:
+                for _ in rows:
+                    self._waiting.popleft()
+            self._new.set()
+            lost = f"{self._dropped} events could not be kept" if self._dropped else None
+            self.notice = "; ".join(filter(None, [self._aside, lost])) or None
+
+    def _tidy(self) -> bool:
+        """Remove some of what is too old or too much; return whether there may be more."""
+        removed = 0
+        if self._keep_s is not None:
+            oldest = time.time_ns() // 1000 - round(self._keep_s * 1e6)
+            chosen = "SELECT seq FROM events INDEXED BY events_at WHERE at < ? LIMIT ?"
+            removed += self._db.execute(f"DELETE FROM events WHERE seq IN ({chosen})", (oldest, TIDIED)).rowcount
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        if self._most_bytes is not None and (pages - free) * size > self._most_bytes:
+            chosen = "SELECT seq FROM events ORDER BY seq LIMIT ?"
+            removed += self._db.execute(f"DELETE FROM events WHERE seq IN ({chosen})", (TIDIED,)).rowcount
+        return removed >= TIDIED
+
+    @contextlib.contextmanager
+    def _troubles(self) -> Iterator[None]:
+        """Turn what goes wrong with the file into a notice: it must not end the detection."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            name = getattr(error, "sqlite_errorname", "") or ""
+            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                self._let_go()
+                self._set_aside(error)
+            else:
+                self._failed(error)
+        except (JournalError, InputError) as error:  # of a file that was moved or changed under us
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._failed_s = time.monotonic()
+        self.notice = f"{self.path}: cannot be written: {error}; {len(self._waiting)} events wait in memory"
+
+    def _set_aside(self, error: Exception) -> None:
+        """Rename a damaged journal, with what belongs to it; the next one is new, and so are its name and numbers."""
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+        self.publisher = secrets.token_hex(8)
+        self._seq, self._reserved = max(self._seq, time.time_ns() // 1_000_000), 0
+        self.notice = self._aside = f"{self.path}: was damaged ({error}); it was set aside as {aside.name}"
+
+    def _gone(self) -> bool:
+        """Whether somebody has removed or replaced the file: what is written then, nobody will ever read."""
+        try:
+            return self.path.stat().st_ino != self._inode
+        except OSError:
+            return True
+
+    def _let_go(self) -> None:
+        with self._reading:
+            for connection in (self._db, self._reader):
+                if connection is not None:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.close()
+            self._db = self._reader = None
+
+    def _sync(self) -> None:
+        """Each second, bring what was written to the disk, and from the log into the file."""
+        db = None
+        while not self._closing.is_set():
+            self._new.wait()
+            self._new.clear()
+            if self._closing.wait(SYNC_S):
+                break
+            try:
+                db = db or _connected(self.path)
+                db.execute("PRAGMA synchronous = FULL")
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as error:
+                self.notice = self.notice or f"{self.path}: cannot be synced: {error}"
+                if db is not None:
+                    db.close()
+                    db = None
+        if db is not None:
+            db.close()
+
+    def _page_of_file(self, topics: Sequence[str], after: int, most: int) -> list[Kept]:
+        try:
+            return _page(self._reader, topics, after, most)
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: cannot be read: {error}", "see 'streamcnn events'") from error
+
+
+class Query(NamedTuple):
+    """Which events to read from a journal: all where a field is None. `since_s` in seconds since 1970."""
+
+    since_s: float | None = None
+    stream: str | None = None
+    label: str | None = None
+
+
+_ALL = Query()
+
+
+def read(path: Path, query: Query = _ALL) -> Iterator[Kept]:
+    """Yield events from a journal's file, oldest first, whether a daemon writes it or not.
+
+    Raises JournalError where there is none or it cannot be read, InputError where a newer version wrote it.
+    """
+    if not path.is_file():
+        raise JournalError(f"{path}: there is no journal", "name the daemon's with --journal or --config")
+    wheres = {
+        "at >= ?": None if query.since_s is None else round(query.since_s * 1e6),
+        "json_extract(payload, '$.stream') = ?": query.stream,
+        "json_extract(payload, '$.label') = ?": query.label,
+    }
+    chosen = {where: value for where, value in wheres.items() if value is not None}
+    try:
+        with contextlib.closing(_connected(path)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version > VERSION:
+                raise InputError(f"{path}: a journal of version {version}, this streamcnn reads version {VERSION}",
+                                 "update streamcnn")  # fmt: skip
+            sql = "SELECT seq, at, topic, payload FROM events WHERE " + " AND ".join(["1", *chosen]) + " ORDER BY seq"
+            yield from (Kept(*row) for row in db.execute(sql, list(chosen.values())))
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: cannot be read: {error}", "is it a journal of streamcnn?") from error
+
+
+def _page(db: sqlite3.Connection, topics: Sequence[str], after: int, most: int) -> list[Kept]:
+    """Return a page of a journal's file.
+
+    Topic by topic, each from the index: one index over all topics of a prefix would have to be sorted, and to scan what is
+    newer may mean millions of events of other topics.
+    """
+    columns = "SELECT seq, at, topic, payload FROM events"
+    if "" in topics:
+        return [Kept(*row) for row in db.execute(f"{columns} WHERE seq > ? ORDER BY seq LIMIT ?", (after, most))]
+    names = [
+        name for name, last in db.execute("SELECT topic, seq FROM topics") if last > after and name.startswith(tuple(topics))
+    ]
+    one = f"{columns} WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?"
+    each = ((Kept(*row) for row in db.execute(one, (name, after, most))) for name in names)
+    return [row for row, _ in zip(heapq.merge(*each), range(most), strict=False)]
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA trusted_schema = OFF")
+    return db
+
+
+def _lock(path: Path) -> int:
+    """Claim a journal for this process; raises JournalError where another one has it or its folder cannot be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise JournalError(
+            f"{path}: the journal cannot be opened: {error.strerror}", "check its folder, or journal.path"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise JournalError(
+            f"{path}: another process writes this journal", "stop it, or give this one its own journal.path"
+        ) from error
+    return descriptor

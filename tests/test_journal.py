@@ -1,0 +1,263 @@
+"""The journal: numbers, order, what survives what, and what is removed when."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streamcnn.errors import InputError, JournalError
+from streamcnn.events import Event, from_json
+from streamcnn.sinks import journal as journals
+from streamcnn.sinks.journal import Journal, Query, read
+from tests.conftest import wait_until
+from tests.test_wire import DETECTION, GAP, HEALTH
+
+OTHER = msgspec.structs.replace(DETECTION, stream="mic2", label="other")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a journal goes, in a folder that is not there yet."""
+    return tmp_path / "state" / "journal.db"
+
+
+def kept(path: Path, query: Query = Query()) -> list[Event]:
+    """Return the events in a journal's file."""
+    return [from_json(row.payload.encode()) for row in read(path, query)]
+
+
+def test_events_are_numbered_and_kept_in_order(path: Path):
+    """Numbers rise over all topics, `prev` is that of the topic, and health has a number but is not kept."""
+    journal = Journal(path)
+    numbered = journal.append([DETECTION, GAP, HEALTH, DETECTION])
+    first = numbered[0].seq
+    assert [event.seq - first for event in numbered] == [0, 1, 2, 3]
+    assert [event.prev for event in numbered] == [None, None, None, first]
+    assert kept(path) == [numbered[0], numbered[1], numbered[3]]
+    assert journal.last == {DETECTION.topic: first + 3, GAP.topic: first + 1}
+    journal.close()
+    assert kept(path) == [numbered[0], numbered[1], numbered[3]]
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_pages_are_of_the_topics_asked_for(path: Path, on_disk: bool):
+    """A page has the events of any topics beyond a number, in order, as many as are asked for; so in a file and in memory."""
+    journal = Journal(path if on_disk else None)
+    numbered = journal.append([DETECTION, OTHER, GAP] * 4)
+    for topics in (["detection."], [""], ["gap.", "detection.mic2."], ["nothing."]):
+        wanted = [event.seq for event in numbered if event.topic.startswith(tuple(topics))]
+        assert [row.seq for row in journal.page(topics, 0, 100)] == wanted
+        assert [row.seq for row in journal.page(topics, numbered[4].seq, 3)] == [
+            seq for seq in wanted if seq > numbered[4].seq
+        ][:3]
+    assert [row.seq for row in journal.latest(["detection."])] == [numbered[-3].seq, numbered[-2].seq]
+    journal.close()
+
+
+def test_a_new_process_goes_on_with_higher_numbers(path: Path):
+    """Numbers are never used twice, and `prev` reaches back to the process before."""
+    journal = Journal(path)
+    before = journal.append([DETECTION] * 3)
+    journal.close()
+    journal = Journal(path)
+    (event,) = journal.append([DETECTION])
+    assert event.seq > before[-1].seq
+    assert event.prev == before[-1].seq
+    publisher = journal.publisher
+    journal.close()
+    assert Journal(path).publisher == publisher
+
+
+def test_nothing_is_lost_by_kill_nine(path: Path):
+    """What a process had kept when it was killed is there, and the next one neither repeats a number nor breaks the chain."""
+    script = f"""
+        from pathlib import Path
+        from streamcnn.sinks.journal import Journal
+        from tests.test_wire import DETECTION
+        journal = Journal(Path({str(path)!r}))
+        while True:
+            print(journal.append([DETECTION] * 7)[-1].seq, flush=True)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    said = [int(process.stdout.readline()) for _ in range(50)]
+    process.send_signal(signal.SIGKILL)
+    said += [int(line) for line in process.communicate()[0].split("\n") if line]
+    found = [event.seq for event in kept(path)]
+    assert found[6::7][: len(said)] == said
+    journal = Journal(path)
+    (event,) = journal.append([DETECTION])
+    assert (event.prev, event.seq > found[-1]) == (found[-1], True)
+    journal.close()
+
+
+def test_numbers_are_reserved_ahead_of_their_use(path: Path):
+    """After the end of the power, when the last second is gone, no number is used again."""
+    journal = Journal(path)
+    (event,) = journal.append([DETECTION])
+    journal._db.execute("DELETE FROM events")  # as if it had not been synced
+    (reserved,) = journal._db.execute("SELECT value FROM state WHERE name = 'reserved'").fetchone()
+    assert reserved > event.seq
+    journal._let_go()  # without closing
+    os.close(journal._locked)
+    assert Journal(path).append([DETECTION])[0].seq > reserved
+
+
+def _pages(path: Path) -> int:
+    """Return how many pages a journal's file has."""
+    db = sqlite3.connect(path)
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    db.close()
+    return pages
+
+
+def test_a_full_disk_holds_nothing_up_and_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where the file cannot grow that is said, events wait and can be asked for, and are written once there is room."""
+    monkeypatch.setattr(journals, "RETRY_S", 0.0)
+    journal = Journal(path)
+    numbered = journal.append([DETECTION])
+    journal._db.execute(f"PRAGMA max_page_count = {_pages(path) + 1}")
+    for _ in range(100):
+        numbered += journal.append([DETECTION, GAP])
+    assert "full" in journal.notice
+    assert "wait in memory" in journal.notice
+    assert [row.seq for row in journal.page(["detection.", "gap."], 0, 1000)] == [event.seq for event in numbered]
+    journal._db.execute("PRAGMA max_page_count = 100000")
+    numbered += journal.append([DETECTION])
+    assert journal.notice is None
+    journal.close()
+    assert kept(path) == numbered
+
+
+def test_a_damaged_journal_is_set_aside(path: Path):
+    """A file that is no database, or a broken one, is renamed, a new journal begins, and that is reported."""
+    path.parent.mkdir()
+    path.write_bytes(b"this is not a database at all" * 300)
+    journal = Journal(path)
+    assert "damaged" in journal.notice
+    (event,) = journal.append([DETECTION])
+    journal.close()
+    assert kept(path) == [event]
+    assert len([other for other in path.parent.iterdir() if ".damaged-" in other.name]) == 1
+
+
+def test_a_journal_that_breaks_while_it_is_written_is_set_aside(path: Path):
+    """Damage that shows only later loses no new event."""
+    journal = Journal(path)
+    journal.append([DETECTION] * 2000)
+    wait_until(lambda: Path(f"{path}-wal").stat().st_size == 0 or _checkpointed(path), "the file to be written")
+    publisher = journal.publisher
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    after = journal.append([DETECTION] * 2000)
+    for _ in range(3):
+        after += journal.append([DETECTION])
+    assert "damaged" in journal.notice
+    assert journal.publisher != publisher
+    journal.close()
+    found = {event.seq for event in kept(path)}
+    assert {event.seq for event in after} <= found
+
+
+def _checkpointed(path: Path) -> bool:
+    db = sqlite3.connect(path)
+    try:
+        return db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    finally:
+        db.close()
+
+
+def test_a_journal_that_is_removed_is_noticed(path: Path):
+    """Who deletes the file of a running daemon gets a new one, and is told."""
+    journal = Journal(path)
+    journal.append([DETECTION])
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink()
+    journal.tend()
+    (event,) = journal.append([DETECTION])
+    assert "removed" in journal.notice
+    journal.close()
+    assert event in kept(path)
+
+
+def test_a_newer_journal_is_refused(path: Path):
+    """What a later version wrote is neither written nor read, and the remedy is named."""
+    Journal(path).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 2")
+    db.commit()
+    db.close()
+    with pytest.raises(InputError, match="version 2.*update streamcnn"):
+        Journal(path)
+    with pytest.raises(InputError, match="version 2"):
+        kept(path)
+
+
+def test_other_files_are_not_taken_for_journals(path: Path):
+    """Somebody else's database is refused, and so are a folder that cannot be made and a file that is not there."""
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE mine (x)")
+    db.commit()
+    db.close()
+    with pytest.raises(InputError, match="no journal"):
+        Journal(path)
+    with pytest.raises(JournalError, match="cannot be opened"):
+        Journal(path / "below" / "a.db")
+    with pytest.raises(JournalError, match="there is no journal"):
+        kept(path.parent / "absent.db")
+
+
+def test_one_process_writes_a_journal(path: Path):
+    """A second writer is refused: numbers would be used twice. Readers are welcome."""
+    journal = Journal(path)
+    with pytest.raises(JournalError, match="another process"):
+        Journal(path)
+    journal.append([DETECTION])
+    assert len(kept(path)) == 1
+    journal.close()
+    Journal(path).close()
+
+
+def test_old_events_are_removed(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Beyond an age, or a size, the oldest go, and the numbers of what follows still reach back to them."""
+    monkeypatch.setattr(journals, "TIDY_S", 0.0)
+    journal = Journal(path, keep_s=3600.0)
+    old = journal.append([DETECTION] * 10)
+    journal._db.execute("UPDATE events SET at = at - 4000000000")
+    new = journal.append([DETECTION])
+    journal.tend()
+    assert kept(path) == new
+    assert new[0].prev == old[-1].seq
+    journal.close()
+
+    monkeypatch.setattr(journals, "TIDIED", 500)
+    journal = Journal(path, most_bytes=1_000_000)
+    new += journal.append([DETECTION] * 3000)
+    for _ in range(10):
+        journal.tend()
+    assert 1000 < len(kept(path)) < 2000
+    assert kept(path)[-1] == new[-1]
+    journal.close()
+
+
+def test_queries_select(path: Path):
+    """Time, stream and label select, and what is written meanwhile does not disturb."""
+    journal = Journal(path)
+    numbered = journal.append([DETECTION, OTHER, GAP])
+    assert kept(path, Query(stream="mic2")) == [numbered[1]]
+    assert kept(path, Query(label="ramp")) == [numbered[0]]
+    assert kept(path, Query(since_s=4e9)) == []
+    assert len(kept(path, Query(since_s=1e9))) == 3
+    rows = read(path)
+    next(rows)
+    numbered += journal.append([DETECTION])
+    assert len(list(rows)) == 2
+    journal.close()
