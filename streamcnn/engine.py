@@ -7,7 +7,7 @@ import numpy as np
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import invoke
-from streamcnn.compiler.operations import blocks_of
+from streamcnn.compiler.partitions import blocks
 from streamcnn.compiler.plan import CHUNK, plan
 from streamcnn.compiler.program import Program
 from streamcnn.compiler.windows import plan_windows
@@ -112,10 +112,9 @@ class Engine:
         graph = self.graph
         if graph.clip is not None:
             return graph.period
-        blocks = [
-            (graph.timings[node.inputs[0]].hop * block).numerator for node in graph.nodes if (block := blocks_of(node.layer))
-        ]
-        return lcm(graph.period, *blocks)
+        inputs = {node.name: node.inputs[0] for node in graph.nodes}
+        spans = [(graph.timings[inputs[name]].hop * block).numerator for name, block in blocks(graph).items()]
+        return lcm(graph.period, *spans)
 
     def max_output_frames(self, frames: int) -> int:
         """Return how many output frames a block of `frames` can give at most."""

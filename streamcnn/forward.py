@@ -158,6 +158,7 @@ def _inverse_norm(layer: L.InverseNorm, rule: FrameRule, x: Array) -> Array:
         )
         heard = (own > SILENT) & (own > QUIET * whole)
         y[heard, k] = 1 / np.sqrt(own[heard])
+        y[:, k] += 0 * whole
     return y.astype(x.dtype)
 
 

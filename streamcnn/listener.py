@@ -1,17 +1,19 @@
 """A net with its detector: what listens to a stream."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import msgspec
 
-from streamcnn.config import DetectorSettings, Measure, Peak, Stream, Tag, Trigger, kind_of, parse_detector
+from streamcnn.config import DetectorSettings, Duration, Measure, Peak, Stream, Tag, Trigger, kind_of, parse_detector
 from streamcnn.detect.hits import Detector
 from streamcnn.detect.measure import MeasureDetector
 from streamcnn.detect.peak import PeakDetector
 from streamcnn.detect.tag import TagDetector
 from streamcnn.detect.trigger import TriggerDetector
 from streamcnn.errors import ConfigError, RateError
+from streamcnn.filters import Chance, made_of_files, rate_of
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, Node
 from streamcnn.graph.pointwise import Activation
@@ -24,12 +26,13 @@ MEASURED_EVERY_S = 1.0  # where nothing else is configured
 class Listener:
     """A net with its detector's settings, under the name that its events carry as `detector`.
 
-    Raises ConfigError where the settings do not fit the net.
+    `chance`: what noise does to its scores, where that is known. Raises ConfigError where the settings do not fit the net.
     """
 
     name: str
     graph: Graph
     settings: DetectorSettings
+    chance: Chance | None = None
 
     def __post_init__(self):
         """Check the settings against the net."""
@@ -83,8 +86,8 @@ class Listener:
             case Measure():
                 return {}
             case Peak(threshold=given):
-                return self._by_label("threshold", given, self.graph.info.threshold)
-        thresholds = self._by_label("on", self.settings.on, self.graph.info.threshold)
+                return self._unlikely() or self._by_label("threshold", given, self.graph.info.threshold)
+        thresholds = self._unlikely() or self._by_label("on", self.settings.on, self.graph.info.threshold)
         is_tag = isinstance(self.settings, Tag)
         for label, off in self._ends(thresholds).items():
             on = thresholds[label]
@@ -128,6 +131,19 @@ class Listener:
         values = f"{different[0]:g}" if len(different) == 1 else f"{different[0]:g} to {different[-1]:g}"
         return f"{self.name} ({self.kind}, threshold {values})"
 
+    def _unlikely(self) -> dict[str, float] | None:
+        """Return, where a probability of false alarms is configured, the watched labels' thresholds for it."""
+        probability = None if isinstance(self.settings, Tag) else self.settings.false_alarm
+        if probability is None:
+            return None
+        if self.chance is None:
+            raise ConfigError(
+                f"net '{self.name}': false_alarm is {probability:g}, but what noise does to its scores is not known",
+                "give a threshold; or, of a template, normalized: true or the noise_rms",
+            )
+        thresholds = dict(zip(self.labels, self.chance.thresholds(probability), strict=True))
+        return {label: thresholds[label] for label in self.watched}
+
     def _ends(self, thresholds: dict[str, float]) -> dict[str, float]:
         if isinstance(self.settings, Peak | Measure):
             return {}
@@ -158,12 +174,35 @@ class Listener:
                 )
 
 
-def load_listeners(stream: Stream) -> list[Listener]:
-    """Load the nets of a stream; raises NetFileError where one cannot be read, ConfigError where settings do not fit."""
+def load_listeners(
+    stream: Stream, rate: int | None = None, say: Callable[[str], None] = lambda _text: None
+) -> list[Listener]:
+    """Load the nets of a stream, and make those that are made of files.
+
+    `rate`: of the stream, Hz, where that is given; filters are made for it, or for the highest rate of the nets. `say` is told,
+    a line each, what a user should know. Raises NetFileError or AudioFileError where a file cannot be read,
+    ConfigError where settings do not fit, RateError where nothing says a rate for a filter.
+    """
+    graphs = {net.name: store.load(net.net) for net in stream.nets if net.net is not None}
+    filters = [net for net in stream.nets if net.net is None]
+    rate = rate or stream.source.rate
+    if filters and rate is None:
+        rates = [graph.info.rate for graph in graphs.values()] or [rate_of(net) for net in filters]
+        rate = max((known for known in rates if known is not None), default=None)
+        if rate is None:
+            raise RateError(f"nothing says for what rate to make '{filters[0].name}'", "give the source a rate")
+    made = {net.name: made_of_files(net, rate, len(stream.source.channels)) for net in filters}
     listeners = []
     for net in stream.nets:
-        graph = store.load(net.net)
-        listeners.append(Listener(net.name, graph, net.settings or own_detector(graph)))
+        filter_ = made.get(net.name)
+        graph = graphs[net.name] if filter_ is None else filter_.graph
+        settings = net.settings or own_detector(graph)
+        if filter_ is not None:
+            for note in filter_.notes:
+                say(f"net '{net.name}': {note}")
+            if isinstance(settings, Peak) and settings.merge is None:
+                settings = msgspec.structs.replace(settings, merge=Duration(filter_.lobes / rate))
+        listeners.append(Listener(net.name, graph, settings, filter_ and filter_.chance))
     return listeners
 
 

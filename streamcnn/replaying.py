@@ -162,7 +162,7 @@ class _Stream:
                 "replay one stream at a time: keep the one that the file is for",
             )
         (self._settings,) = config.streams
-        self._nets = load_listeners(self._settings)
+        self._nets = load_listeners(self._settings, rate)
         own = {net.graph.info.rate: net.name for net in self._nets}
         if rate is not None and None not in own and rate not in own:
             needed, name = next(iter(own.items()))

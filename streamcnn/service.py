@@ -17,7 +17,7 @@ from pathlib import Path
 from streamcnn import config as configuration
 from streamcnn.clock import Clock
 from streamcnn.errors import DeviceError, RunError, SourceLostError, StreamcnnError
-from streamcnn.events import Event, Health, Quantiles, utc
+from streamcnn.events import Detection, Event, Health, Quantiles, utc
 from streamcnn.guard import Guard
 from streamcnn.inference.latency import Latency, quantiles_s
 from streamcnn.inference.realtime import be_real_time, core_for
@@ -25,9 +25,11 @@ from streamcnn.listener import Listener
 from streamcnn.outbox import Outbox, Posted
 from streamcnn.pipeline import Pipeline
 from streamcnn.ring import Ring
+from streamcnn.sinks.clips import ClipWriter
 from streamcnn.sinks.journal import Journal
 from streamcnn.sinks.recording import Recording, Session
 from streamcnn.sinks.systemd import ServiceManager
+from streamcnn.sinks.tape import Tape
 from streamcnn.sources.live import LiveSource
 from streamcnn.system import Bell
 from streamcnn.wire.publisher import Publisher
@@ -50,9 +52,9 @@ class StreamService:
     """One stream at work: its source, ring, pipeline and inference thread.
 
     `news` is rung when there is something to `drain`. `importances`: one for each listener, None for those that are never
-    switched off. `record_to`: where to write what is heard.
+    switched off. `record_to`: where to write what is heard. `clips`: of which events to write clips, and where.
 
-    Raises InputError where it cannot be recorded.
+    Raises InputError where that cannot be written.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class StreamService:
         *,
         importances: Sequence[int | None] | None = None,
         record_to: Path | None = None,
+        clips: configuration.Clips | None = None,
     ):
         self.name = name
         self.source = source
@@ -80,6 +83,7 @@ class StreamService:
         self._pipeline.prepare()
         self._guard = Guard(importances or [None] * len(listeners))
         self._recording: Recording | None = None
+        self._clips = None if clips is None else ClipWriter(clips, source.rate, source.channels)
         if record_to is not None:
             nets = {runner.listener.name: runner.net for runner in self._pipeline.runners}
             session = Session(
@@ -92,6 +96,8 @@ class StreamService:
             )
             self._recording = Recording(record_to, session)
             self._pipeline.on_pair = self._recording.note_pair
+        readers = [reader for reader in (self._recording, self._clips) if reader is not None]
+        self._tape = Tape(source.channels, source.rate, readers) if readers else None
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
         self._last_level: float | None = 0.0
         self._seen = (0, 0)
@@ -155,11 +161,27 @@ class StreamService:
 
     def drain(self, most: int | None = None) -> list[Posted]:
         """Return what was decided since the last time, of much only some more than `most`."""
-        return [Posted(event, made_ns, self.wire) for event, made_ns in self._pipeline.drain(most)]
+        drained = self._pipeline.drain(most)
+        self._note([event for event, _ in drained])
+        return [Posted(event, made_ns, self.wire) for event, made_ns in drained]
+
+    def _note(self, events: list[Event]) -> None:
+        """Have clips written of what was decided."""
+        if self._clips is not None:
+            for event in events:
+                if isinstance(event, Detection):
+                    self._clips.note(event)
 
     def finish(self) -> list[Posted]:
         """Return the last of what was decided, once the inference thread has ended, and close the recording."""
-        events = [*self.drain(), *(Posted(event) for event in self._pipeline.finish())]
+        last = self.drain()
+        ends = self._pipeline.finish()
+        self._note(ends)
+        events = [*last, *map(Posted, ends)]
+        if self._tape is not None:
+            self._tape.close()
+        if self._clips is not None:
+            self._clips.close()
         if self._recording is not None:
             self._recording.close(self._pipeline.sample)
             if self._recording_error is not None and self._error is None:
@@ -217,8 +239,9 @@ class StreamService:
             nets_off=tuple(name for name, on in zip(names, self._guard.on, strict=True) if not on),
             drift_ppm=None if known is None or known.drift is None else round(known.drift * 1e6, 2),
             time_error_s=None if known is None else known.error_s,
-            recording_lost_frames=None if self._recording is None else self._recording.lost_frames,
+            recording_lost_frames=None if self._tape is None else self._tape.lost_frames,
             recording_error=self._recording_error,
+            clips_error=self._clips and self._clips.error,
             not_permitted=tuple(self.refused),
             journal=journal,
         )
@@ -251,7 +274,7 @@ class StreamService:
 
     def _guarded(self) -> None:
         try:
-            recorded = self._recording.ring if self._recording is not None else None
+            recorded = self._tape.ring if self._tape is not None else None
             rings = [ring.memory for ring in (self._ring, recorded) if ring is not None]
             self.refused = be_real_time([*self._pipeline.memory, *rings], self._core)
             self._pipeline.listen(self._ring, self._news, recorded, patient=not self.source.paced)

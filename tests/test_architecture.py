@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "streamcnn").rglob("*.py"))
 # Outside libraries of the edges, and the one place that may import each.
 OWNERS = {
     "sounddevice": "sources/soundcard.py",
-    "soundfile": "sources/wav.py",
+    "soundfile": ("sources/wav.py", "sinks/clips.py"),
     "zmq": "wire/",
     "sqlite3": ("sinks/journal.py", "wire/cursor.py"),
     "matplotlib": "cli/pictures.py",

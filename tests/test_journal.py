@@ -18,6 +18,7 @@ from streamcnn.sinks.journal import Journal, Query, read
 from tests.conftest import wait_until
 from tests.test_wire import DETECTION, GAP, HEALTH
 
+EVERYTHING = Query()
 OTHER = msgspec.structs.replace(DETECTION, stream="mic2", label="other")
 
 
@@ -27,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "journal.db"
 
 
-def kept(path: Path, query: Query = Query()) -> list[Event]:
+def kept(path: Path, query: Query = EVERYTHING) -> list[Event]:
     """Return the events in a journal's file."""
     return [from_json(row.payload.encode()) for row in read(path, query)]
 

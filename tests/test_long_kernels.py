@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcnn.compiler.operations import partition_of
+from streamcnn.compiler.partitions import partition_of
 from streamcnn.engine import Engine
 from streamcnn.errors import GraphError
 from streamcnn.forward import reference

@@ -23,9 +23,10 @@ from streamcnn.graph import store
 from streamcnn.listener import load_listeners
 from streamcnn.pipeline import Pipeline
 from streamcnn.replaying import replay
-from streamcnn.ring import MAX_BLOCKS, Ring
+from streamcnn.ring import MAX_BLOCKS, UNKNOWN, Block, Ring
 from streamcnn.sinks import recording as recordings
 from streamcnn.sinks.recording import End, Lost, Recording, Session, Switched, control_path, control_track
+from streamcnn.sinks.tape import Tape
 from streamcnn.sources.wav import AudioFile
 from streamcnn.system import Bell
 from streamcnn.wire.subscriber import Subscriber
@@ -61,9 +62,10 @@ class Studio:
         nets = {runner.listener.name: runner.net for runner in self.pipeline.runners}
         session = Session(stream=stream.name, session="s1", rate=RATE, channels=1, nets=nets)
         self.recording = Recording(path, session)
+        self.tape = Tape(1, RATE, [self.recording])
         self.pipeline.on_pair = self.recording.note_pair
         self._started_ns, self._wanted, self._lost = time.monotonic_ns(), [True] * len(nets), 0
-        arguments = self.ring, self.news, self.recording.ring
+        arguments = self.ring, self.news, self.tape.ring
         self._thread = threading.Thread(target=self.pipeline.listen, args=arguments, daemon=True)
         self._thread.start()
 
@@ -94,6 +96,7 @@ class Studio:
         self.ring.close()
         self._thread.join()
         events = [event for event, _ in self.pipeline.drain()] + self.pipeline.finish()
+        self.tape.close()
         self.recording.close(self.pipeline.sample)
         assert self.recording.error is None
         return events
@@ -154,15 +157,15 @@ def test_frames_that_the_recording_lost_do_not_turn_into_something_else(tmp_path
     """Where the disk is too slow, a switch waits until it can be noted, and the recording says what it lacks."""
     studio = Studio(tmp_path / "x.wav", settings_)
     studio.hear(ramps([2000], 4000))
-    wait_until(lambda: studio.recording.ring.waiting_frames == 0, "the writer")
-    rest, studio.recording.ring.rest = studio.recording.ring.rest, lambda: iter(())  # a disk that hangs
+    wait_until(lambda: studio.tape.ring.waiting_frames == 0, "the writer")
+    rest, studio.tape.ring.rest = studio.tape.ring.rest, lambda: iter(())  # a disk that hangs
     for _ in range(MAX_BLOCKS + 5):
         studio.hear(np.zeros(8, np.float32))
     studio.switch(1)
     studio.hear(ramps([200], 400))
     assert studio.pipeline.on == [True, True, True]
-    studio.recording.ring.rest = rest
-    wait_until(lambda: studio.recording.ring.waiting_frames == 0, "the writer")
+    studio.tape.ring.rest = rest
+    wait_until(lambda: studio.tape.ring.waiting_frames == 0, "the writer")
     studio.hear(ramps([200], 400))
     assert studio.pipeline.on == [True, False, True]
     studio.end()
@@ -171,7 +174,7 @@ def test_frames_that_the_recording_lost_do_not_turn_into_something_else(tmp_path
     assert (switched.net, switched.on) == ("slow", False)
     lost = [entry for entry in track if isinstance(entry, Lost)]
     assert {entry.cause for entry in lost} == {"the recording's disk was too slow"}
-    assert sum(entry.frames for entry in lost) == studio.recording.lost_frames > 0
+    assert sum(entry.frames for entry in lost) == studio.tape.lost_frames > 0
     assert next(iter(replay(studio.path, settings_))).sample == 2000
 
 
@@ -272,10 +275,10 @@ def test_beyond_four_gibibytes_it_is_an_rf64(tmp_path: Path):
     recording = Recording(path, Session(stream="s", session="x", rate=RATE, channels=1, nets={}))
     skipped = 2**30  # frames of 4 bytes that nobody has to write
     recording._at = recording._sample = skipped
-    recording.ring._header[2] = skipped  # its next sample
     os.lseek(recording._samples, 4 * skipped, os.SEEK_CUR)
     x = ramps([500], 1000)
-    recording.ring.write(x[:, None])
+    recording.hear(Block(skipped, x[:, None], UNKNOWN, UNKNOWN, 0, 0, 0, None))
+    recording.settle(sync=True)
     recording.close(skipped + 1000)
     assert os.stat(path).st_size > 2**32
     with path.open("rb") as file:
@@ -304,6 +307,7 @@ def test_a_full_disk_stops_the_recording_and_nothing_else(
     studio.ring.close()
     studio._thread.join()
     found = [event.sample for event, _ in studio.pipeline.drain() if event.detector == "ramp"]
+    studio.tape.close()
     studio.recording.close(12_000)
     assert found == [2000, 6000, 10_000]
     assert soundfile.info(studio.path).frames == 4000

@@ -283,7 +283,8 @@ def test_asyncio_subscribers_get_the_same(tmp_path: Path):
             async for event in subscriber:
                 got.append(event.seq)
                 if len(got) == wanted:
-                    return got
+                    break
+            return got
 
     with published() as wire:
         assert asyncio.run(follow(wire, 1)) == [wire.journal.seq]
@@ -310,9 +311,11 @@ def test_an_encrypted_wire_lets_in_only_whom_it_knows(tmp_path: Path):
         with Subscriber(wire.endpoint, key=tmp_path / "friend.key_secret", server_key=server) as friend:
             joined(wire, friend)
             assert wire.say(DETECTION) == [friend.receive(5)]
-        with Subscriber(wire.endpoint, key=tmp_path / "stranger.key_secret", server_key=server) as stranger:
-            with pytest.raises(SubscribeError, match="refuses the connection.*other"):
-                stranger.receive(10)
+        with (
+            Subscriber(wire.endpoint, key=tmp_path / "stranger.key_secret", server_key=server) as stranger,
+            pytest.raises(SubscribeError, match="refuses the connection.*other"),
+        ):
+            stranger.receive(10)
         with Subscriber(wire.endpoint) as nobody:
             wire.say(DETECTION)
             with contextlib.suppress(SubscribeError):
@@ -334,8 +337,8 @@ def test_secret_keys_are_secret(tmp_path: Path):
     secret.chmod(0o640)
     with pytest.raises(KeyFileError, match="others can read.*chmod 600"):
         Publisher(Publish(bind="tcp://127.0.0.1:*", curve=Curve(secret=secret)), Journal())
+    secret.chmod(0o600)
     with pytest.raises(KeyFileError, match="no client's"):
-        secret.chmod(0o600)
         Publisher(Publish(bind="tcp://127.0.0.1:*", curve=Curve(secret=secret, clients=tmp_path / "none")), Journal())
 
 

@@ -110,7 +110,7 @@ def command(
 
 
 def _stream(stream: configuration.Stream, news: Bell, screen: RunScreen, record: Path | None) -> service.StreamService:
-    listeners = load_listeners(stream)
+    listeners = load_listeners(stream, say=screen.note)
     rate = stream_rate(listeners, stream.source.rate)
     source = service.configured_source(stream.source, rate, _standard_input)
     started = service.StreamService(
@@ -121,6 +121,7 @@ def _stream(stream: configuration.Stream, news: Bell, screen: RunScreen, record:
         news,
         importances=[net.importance for net in stream.nets],
         record_to=record,
+        clips=stream.clips,
     )
     screen.add_stream(stream.name, source.rate)
     nets = ", ".join(net.describe() for net in listeners)
@@ -130,6 +131,8 @@ def _stream(stream: configuration.Stream, news: Bell, screen: RunScreen, record:
     ]
     if resampled:
         screen.note(f"stream '{stream.name}': resampled for {', '.join(resampled)}")
+    if stream.clips is not None:
+        screen.note(f"stream '{stream.name}': clips of confirmed events go to {stream.clips.folder}")
     if record is not None:
         screen.note(f"recording to {record}")
     return started

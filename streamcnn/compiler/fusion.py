@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamcnn.compiler.operations import partition_of
+from streamcnn.compiler.partitions import partitions
 from streamcnn.graph import layers as L
 from streamcnn.graph.graph import Graph, Node
 
@@ -33,14 +33,14 @@ def fused(graph: Graph, *, sums: bool) -> dict[str, Made]:
         for name in node.inputs:
             readers.setdefault(name, []).append(node.name)
     counts = _frames(graph) if sums and any(isinstance(node.layer, L.Merge) for node in graph.nodes) else None
-    made: dict[str, Made] = {}
+    made, cut = {}, partitions(graph)
     for node in graph.nodes:
         made[node.name] = Made(node)
         alone = [name for name in node.inputs if readers[name] == [node.name] and name in made]
         if isinstance(node.layer, L.Activation) and alone and _can_act(made[alone[0]]):
             made[node.name] = replace(made.pop(alone[0]), activation=node.layer)
         elif sums and isinstance(node.layer, L.Merge) and node.layer.by == "add" and len(node.inputs) == 2:
-            for name in reversed(alone):
+            for name in reversed([name for name in alone if name not in cut]):
                 other = node.inputs[0] if name == node.inputs[1] else node.inputs[1]
                 if _can_add(made[name]) and counts and np.all(counts[other] >= counts[name]):
                     made[node.name] = replace(made.pop(name), added=other)
@@ -64,7 +64,6 @@ def _can_add(made: Made) -> bool:
     return (
         made == Made(made.node)
         and (isinstance(layer, L.Dense) or (isinstance(layer, L.Conv1D) and layer.groups == 1))
-        and partition_of(layer) is None
         and layer.activation == "linear"
     )
 

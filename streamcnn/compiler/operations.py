@@ -1,7 +1,7 @@
 """What each layer record becomes in the table of nodes: its operation, its numbers, and its weights' places."""
 
 from collections.abc import Sequence
-from math import gcd, inf, log2
+from math import gcd, inf
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from streamcnn.compiler import tables as T
 from streamcnn.compiler.kernels.energy import REST
 from streamcnn.compiler.kernels.linear import PHASE_COLUMNS
 from streamcnn.compiler.kernels.tiles import MANY, packed
+from streamcnn.compiler.partitions import Partition, block_of
 from streamcnn.compiler.vector import LANES
 from streamcnn.graph import layers as L
 from streamcnn.graph.functions import MAX_PARAMETERS, defaults, number
@@ -17,10 +18,6 @@ from streamcnn.graph.layer import Shape, size
 from streamcnn.graph.resample import GROUP
 from streamcnn.graph.spectral import prime_factors
 
-LONG = 512  # taps from which a kernel is partitioned
-HEAVY = 8192  # products a frame from which it pays to have the newest taps apart
-SHORTEST = 32  # taps of a partition
-MOST_IN_BLOCK = 256  # frames of a block of a moving norm
 _BY_NORMALIZE = {"layer": T.BY_LAYER, "rms": T.BY_RMS, "unit": T.BY_UNIT, "peak": T.BY_PEAK}
 _BY_SPECTRUM = {"magnitude": T.MAGNITUDE, "power": T.POWER, "complex": T.COMPLEX}
 _BY_MERGE = {
@@ -59,29 +56,6 @@ class Arena:
         return np.concatenate(self._parts) if self._parts else np.zeros(1, self._dtype)
 
 
-class Ways(NamedTuple):
-    """In what way a plan does things: lines have the frames of each channel side by side; long kernels are partitioned."""
-
-    planar: bool = False
-    partitioned: bool = False
-
-
-PLAIN = Ways()
-
-
-class Partition(NamedTuple):
-    """How a long kernel is cut: taps of a partition, how many there are, and 1 where the newest taps are left out of them."""
-
-    taps: int
-    count: int
-    lead: int
-
-    @property
-    def history(self) -> int:
-        """How many frames it must find when it begins."""
-        return (self.count + self.lead + 1) * self.taps
-
-
 class Needs(NamedTuple):
     """What a node needs beside its row: values of state, values of scratch, and float64 values of scratch."""
 
@@ -97,12 +71,14 @@ def operation(
     output: Shape,
     arenas: tuple[Arena, Arena, Arena],
     activation: L.Activation | None,
-    ways: Ways,
+    partition: Partition | None,
+    *,
+    planar: bool,
 ) -> Needs:
     """Fill in a node's row, append its weights, links and float64 constants to the arenas; return what else it needs.
 
     `shapes` and `output` are those of the inputs' and the output's frames. `activation`: to apply to the output, of a layer
-    that has none.
+    that has none. `partition`: of a long kernel. `planar`: whether lines have the frames of each channel side by side.
     """
     weights, links, constants = arenas
     acting = layer if activation is None else activation
@@ -118,14 +94,13 @@ def operation(
     match layer:
         case L.Conv1D():
             row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = layer.taps, layer.dilation, layer.groups, 1
-            partition = partition_of(layer)
-            if ways.partitioned and partition:
+            if partition:
                 needs = _conv_long(row, layer, partition, weights)
             else:
-                _conv(row, layer.kernel, layer.bias, weights, planar=ways.planar)
+                _conv(row, layer.kernel, layer.bias, weights, planar=planar)
         case L.Dense():
             row[T.TAPS], row[T.DILATION], row[T.GROUPS], row[T.ROWS] = 1, 1, 1, size(shapes[0][:-1])
-            _conv(row, layer.kernel[None], layer.bias, weights, planar=ways.planar)
+            _conv(row, layer.kernel[None], layer.bias, weights, planar=planar)
         case L.Conv1DTranspose():
             _conv_transpose(row, layer, weights, links)
         case L.Activation():
@@ -217,17 +192,9 @@ def _conv(row: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, weights:
     row[T.KERNEL], row[T.BIAS] = weights.add(kernel), weights.add(bias)
 
 
-def blocks_of(layer: L.Layer) -> int | None:
-    """Return in blocks of how many input frames a layer's arithmetic goes, None where it goes frame by frame."""
-    if isinstance(layer, L.InverseNorm):
-        return min(MOST_IN_BLOCK, 1 << (min(layer.lengths).bit_length() - 1))
-    partition = partition_of(layer)
-    return partition and partition.taps
-
-
 def _windows(row: np.ndarray, layer: L.InverseNorm, links: Arena) -> Needs:
     """Lay out the windows of a moving norm: each output's own, and the one with the guard before it."""
-    windows, place, block = [], 0, blocks_of(layer)
+    windows, place, block = [], 0, block_of(layer)
     for length, lag in zip(layer.lengths, layer.lags, strict=True):
         for frames in (length, length + layer.guard):
             blocks = frames // block + 2
@@ -253,22 +220,6 @@ def _packed_groups(kernel: np.ndarray, bias: np.ndarray | None, groups: int) -> 
     biases = [None] * groups if bias is None else np.split(bias, groups)
     parts = [packed(*part) for part in zip(np.split(kernel, groups, axis=2), biases, strict=True)]
     return np.stack([part for part, _ in parts]), np.stack([part for _, part in parts])
-
-
-def partition_of(layer: L.Layer) -> Partition | None:
-    """Return how a layer's kernel is cut, None where it is none, or too short for that to pay.
-
-    A partition of B taps costs B products a frame for the newest taps, and for each of the others some eight (four, and the
-    weights come from a cache farther away), so B near the root of 8 * taps is cheapest.
-    """
-    if not isinstance(layer, L.Conv1D) or layer.stride * layer.dilation * layer.groups > 1 or layer.taps < LONG:
-        return None
-    if layer.grid is not None and layer.grid >= SHORTEST:
-        return Partition(layer.grid, -(-layer.taps // layer.grid), 0)
-    if layer.kernel.size < HEAVY:
-        return None
-    taps = 1 << round(log2(8 * layer.taps) / 2)
-    return Partition(taps, -(-layer.taps // taps) - 1, 1)
 
 
 def _conv_long(row: np.ndarray, layer: L.Conv1D, partition: Partition, weights: Arena) -> Needs:

@@ -15,19 +15,17 @@ import numpy as np
 
 from streamcnn.compiler import tables as T
 from streamcnn.compiler.fusion import fused
-from streamcnn.compiler.operations import PLAIN, Arena, Needs, Ways, operation, partition_of
+from streamcnn.compiler.operations import Arena, Needs, operation
+from streamcnn.compiler.partitions import Partition, is_tiny, partitions
 from streamcnn.compiler.vector import LANES
 from streamcnn.errors import GraphError
 from streamcnn.graph import layers as L
-from streamcnn.graph.functions import OVER_CHANNELS
 from streamcnn.graph.graph import INPUT, Graph, Node
 from streamcnn.graph.layer import size
 
 # Input frames that run through all layers at a time: small enough for the L1 cache, large enough for vectors.
 CHUNK = 256
-FEW_CHANNELS = 8  # up to here frames are better lanes than channels
 SHORT = 1024  # values of history that are moved faster than any block is computed
-PLANAR_LAYERS = (L.Conv1D, L.Dense, L.Activation, L.Affine, L.Merge, L.Concatenate)
 MAX_VALUES = 2**28  # of history: a GiB of float32
 
 
@@ -62,8 +60,9 @@ def plan(graph: Graph, chunk: int) -> Plan:
     planar = chunk >= LANES and is_tiny(graph)
     made = fused(graph, sums=not planar)
     number = {name: k for k, name in enumerate([INPUT, *made])}
-    lines, bursts = _lines(graph, number, chunk)
-    rows = Rows(graph, place_lines(lines, planar=planar), Ways(planar=planar, partitioned=True))
+    cut = partitions(graph)
+    lines, bursts = _lines(graph, number, chunk, cut)
+    rows = Rows(graph, place_lines(lines, planar=planar), cut, planar=planar)
     for name, how in made.items():
         line = number[name]
         row = rows.add(
@@ -72,19 +71,6 @@ def plan(graph: Graph, chunk: int) -> Plan:
         if how.added is not None:
             rows.nodes[row][T.ADDED] = number[how.added]
     return rows.plan(rows.table, lines, chunk=chunk, output_slack=_output_slack(graph))
-
-
-def is_tiny(graph: Graph) -> bool:
-    """Whether a net has so few channels everywhere that frames, not channels, should be the lanes of vectors."""
-    return max(size(shape) for shape in graph.shapes.values()) <= FEW_CHANNELS and all(
-        isinstance(node.layer, PLANAR_LAYERS)
-        and len(graph.shapes[node.name]) == 1
-        and graph.rules[node.name].down == 1
-        and partition_of(node.layer) is None
-        and getattr(node.layer, "groups", 1) == 1
-        and getattr(node.layer, "activation", "linear") not in OVER_CHANNELS
-        for node in graph.nodes
-    )
 
 
 def give_room(line: np.ndarray, burst: int) -> None:
@@ -114,11 +100,13 @@ def place_lines(lines: np.ndarray, *, planar: bool = False) -> int:
 class Rows:
     """Fills the table of nodes; counts the arena's values, which the nodes' states come behind, and the scratch."""
 
-    def __init__(self, graph: Graph, arena_size: int, ways: Ways = PLAIN):
+    def __init__(
+        self, graph: Graph, arena_size: int, cut: dict[str, Partition] | None = None, *, planar: bool = False
+    ):
         self.weights, self.links, self.constants = Arena(np.float32, LANES), Arena(np.int64), Arena(np.float64)
         self.arena_size, self.wide_size = arena_size, 0
         self.scratch_size = max(int(size(shape)) for shape in graph.shapes.values())
-        self._graph, self._ways = graph, ways
+        self._graph, self._cut, self._planar = graph, cut or {}, planar
         self.nodes: list[np.ndarray] = []
         self._known: dict[str, tuple[np.ndarray, Needs]] = {}
 
@@ -170,7 +158,9 @@ class Rows:
             shape = graph.shapes[node.name]
             self._known[node.name] = (
                 row,
-                operation(row, node.layer, shapes, shape, arenas, activation, self._ways),
+                operation(
+                    row, node.layer, shapes, shape, arenas, activation, self._cut.get(node.name), planar=self._planar
+                ),
             )
         return self._known[node.name]
 
@@ -209,7 +199,9 @@ def _one_period(graph: Graph) -> np.ndarray:
     return np.arange(far, far + graph.period)
 
 
-def _lines(graph: Graph, number: dict[str, int], chunk: int) -> tuple[np.ndarray, np.ndarray]:
+def _lines(
+    graph: Graph, number: dict[str, int], chunk: int, cut: dict[str, Partition]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the table of the lines that tensors have by `number`, and how many frames each may get at a time."""
     n = np.concatenate([[0], _one_period(graph)])
     now, later, whole = graph.counts(n), graph.counts(n + chunk), graph.totals(n)
@@ -221,8 +213,7 @@ def _lines(graph: Graph, number: dict[str, int], chunk: int) -> tuple[np.ndarray
             line = lines[number[name]]
             kept = int(np.max(now[name] - rule.oldest_read(now[node.name]))) + rule.beyond
             beyond = int(np.max(rule.newest_read(whole[node.name] - 1) - (whole[name] - 1)))
-            partition = partition_of(node.layer)
-            blocks = partition.history if partition else 0
+            blocks = cut[node.name].history if node.name in cut else 0
             line[T.HISTORY] = max(line[T.HISTORY], kept, -rule.oldest_read(0), blocks)
             line[T.TAIL] = max(line[T.TAIL], beyond)
     bursts = np.zeros(len(number), np.int64)

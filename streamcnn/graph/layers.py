@@ -15,7 +15,6 @@ from streamcnn.graph.window import Cropping1D, Pooling1D, Repeat, Stack, Unstack
 __all__ = [
     "GLU",
     "GRU",
-    "InverseNorm",
     "LSTM",
     "Activation",
     "Affine",
@@ -26,6 +25,7 @@ __all__ = [
     "Conv2D",
     "Cropping1D",
     "Dense",
+    "InverseNorm",
     "Layer",
     "Merge",
     "Normalize",

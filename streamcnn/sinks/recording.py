@@ -12,7 +12,6 @@ samples in the file; `at` counts the file's frames, `sample` the session's.
 
 import os
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +22,9 @@ import msgspec
 from streamcnn.errors import InputError
 from streamcnn.graph.graph import MAX_RATE
 from streamcnn.inference.tables import CAUSES, RECORDING_SLOW
-from streamcnn.ring import MARK, UNKNOWN, Block, Ring
+from streamcnn.ring import MARK, UNKNOWN, Block
 
 VERSION = 1
-RING_S = 10.0
-POLL_S = 0.1
-SYNC_S = 1.0
 SUFFIX = ".control.jsonl"
 IEEE_FLOAT = 3
 MOST = 2**32 - 1  # bytes that a WAV's header can count
@@ -128,16 +124,14 @@ def control_track(path: str | Path) -> list[Entry] | None:
 
 
 class Recording:
-    """Writes one session, in a thread of its own, from the ring that the inference loop fills.
+    """Writes one session, from the tape that the inference loop fills.
 
-    Raises InputError where the file cannot be made. `lost_frames`: what did not reach the file because the disk was too slow;
-    `error`: why nothing is written any more, None while all is well.
+    Raises InputError where the file cannot be made. `error`: why nothing is written any more, None while all is well.
     """
 
     def __init__(self, path: Path, session: Session):
         self.path = Path(path)
         self.error: OSError | None = None
-        self.ring = Ring(session.channels, round(RING_S * session.rate))
         self._names = list(session.nets)
         self._frame_bytes, self._rate = 4 * session.channels, session.rate
         self._at = self._sample = 0
@@ -151,9 +145,7 @@ class Recording:
         except InputError:
             self._take_back()
             raise
-        self._thread = threading.Thread(target=self._guarded, name="recording", daemon=True)
-        self._closing = threading.Event()
-        self._thread.start()
+        self._pieces: list[bytes] = []
 
     def _created(self, path: Path, flags: int = 0) -> int:
         """Make a file that is not there yet; return its descriptor."""
@@ -177,10 +169,31 @@ class Recording:
             os.close(self._control)
             control_path(self.path).unlink()
 
-    @property
-    def lost_frames(self) -> int:
-        """How many frames did not reach the file because the disk was too slow."""
-        return self.ring.lost_frames
+    def hear(self, block: Block) -> None:
+        """Take a block; once nothing can be written any more, forget it."""
+        if self.error is not None:
+            return
+        try:
+            if block.flags & MARK or block.sample != self._sample or block.cause is not None:
+                self._append()
+                self._note_before(block)
+        except OSError as error:
+            self.error = error
+        if not block.flags & MARK:
+            self._pieces.append(block.samples.tobytes())
+            self._sample = block.sample + len(block.samples)
+
+    def settle(self, *, sync: bool) -> None:
+        """Write what was heard."""
+        if self.error is not None:
+            return
+        try:
+            self._append()
+            if sync:
+                os.fsync(self._samples)
+                os.fsync(self._control)
+        except OSError as error:
+            self.error = error
 
     def note_pair(self, sample: int, arrival_ns: int, age_ns: int, utc_ahead_ns: int) -> None:
         """Note a pair of times; raises nothing."""
@@ -192,9 +205,7 @@ class Recording:
                 self.error = error
 
     def close(self, sample: int) -> None:
-        """Write what is left and end the session at `sample`."""
-        self._closing.set()
-        self._thread.join()
+        """End the session at `sample`, once all was heard."""
         if self.error is None:
             try:
                 self._lose(sample - self._sample, 0, CAUSES[RECORDING_SLOW])
@@ -204,40 +215,6 @@ class Recording:
                 self.error = error
         os.close(self._samples)
         os.close(self._control)
-
-    def _guarded(self) -> None:
-        unsynced_s = 0.0
-        while not self._closing.wait(POLL_S):
-            unsynced_s += POLL_S
-            self._work(sync=unsynced_s >= SYNC_S)
-            unsynced_s %= SYNC_S
-        self._work(sync=True)
-
-    def _work(self, *, sync: bool) -> None:
-        """Write what has come; once that is not possible any more, only make room, so that nobody waits for it."""
-        if self.error is None:
-            try:
-                self._write_all()
-                if sync:
-                    os.fsync(self._samples)
-                    os.fsync(self._control)
-                return
-            except OSError as error:
-                self.error = error
-        for _ in self.ring.rest():
-            pass
-
-    def _write_all(self) -> None:
-        pieces = []
-        for block in self.ring.rest():
-            if block.flags & MARK or block.sample != self._sample or block.cause is not None:
-                self._append(pieces)
-                pieces = []
-                self._note_before(block)
-            if not block.flags & MARK:
-                pieces.append(block.samples.tobytes())
-                self._sample = block.sample + len(block.samples)
-        self._append(pieces)
 
     def _note_before(self, block: Block) -> None:
         if block.flags & MARK:
@@ -257,8 +234,8 @@ class Recording:
             self._note(Lost(at=self._at, sample=self._sample, frames=frames, frames_error=known, cause=cause))
             self._sample += frames
 
-    def _append(self, pieces: list[bytes]) -> None:
-        data = b"".join(pieces)
+    def _append(self) -> None:
+        data, self._pieces = b"".join(self._pieces), []
         if not data:
             return
         _write(self._samples, data)

@@ -47,12 +47,12 @@ def _lacks_its_end(path: Path) -> bool:
 
 
 class AudioFile:
-    """A sound file, opened: `rate` in Hz, `frames`, and its selected `channels` (from 1).
+    """A sound file, opened: `rate` in Hz, `frames`, and its selected `channels` (from 1; None: all of them).
 
     Raises AudioFileError, naming the file and the reason, where it is missing, broken, or lacks a channel.
     """
 
-    def __init__(self, path: str | Path, channels: tuple[int, ...] = (1,)):
+    def __init__(self, path: str | Path, channels: tuple[int, ...] | None = (1,)):
         self.path = Path(path)
         try:
             status = self.path.stat()
@@ -62,6 +62,7 @@ class AudioFile:
         if not stat.S_ISREG(status.st_mode):
             raise AudioFileError(f"{self.path}: is no file", "name files; a pipe is read by 'run --device -'")
         self._open()
+        channels = tuple(range(1, self._file.channels + 1)) if channels is None else channels
         if max(channels) > self._file.channels:
             self.close()
             raise AudioFileError(

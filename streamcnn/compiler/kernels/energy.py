@@ -72,4 +72,5 @@ def inverse_norm(node, done, frames, available, zero, source, target):
             wider = integers(windows + 16 * WINDOW_COLUMNS * k + 8 * WINDOW_COLUMNS)
             own = slide(window, row[STATE], zero, channels, done + t - window[LAG])
             all_ = slide(wider, row[STATE], zero, channels, done + t - window[LAG])
-            y[k] = np.float32(1 / np.sqrt(own)) if own > SILENT and own > QUIET * all_ else np.float32(0)
+            heard = own > SILENT and own > QUIET * all_
+            y[k] = np.float32((1 / np.sqrt(own) if heard else 0.0) + 0.0 * all_)  # NaN where one of the frames is
