@@ -108,14 +108,15 @@ class Peak(Settings, kw_only=True, tag_field="kind", tag="peak"):
     """Settings of the detector `peak`; what is None comes from the net's own metadata.
 
     `threshold`: one for all outputs, or one for each. `false_alarm` instead: the probability that a single score of a matched
-    filter reaches it in white Gaussian noise. `refractory`: how close two peaks may be at most. `merge`: runs of scores
-    that are closer are one.
+    filter reaches it in white Gaussian noise. `refractory`: how close two peaks may be at most, by default 10 ms. `merge`:
+    runs of scores that are closer are one, by default none. Of a matched filter both are by default at least as long as
+    the lobes of its peak.
     """
 
     label: Name | None = None
     threshold: float | dict[Name, float] | None = None
     false_alarm: FalseAlarm | None = None
-    refractory: Duration = Duration(0.010)
+    refractory: Duration | None = None
     merge: Duration | None = None
 
     def __post_init__(self):
@@ -148,7 +149,9 @@ class Trigger(Settings, kw_only=True, tag_field="kind", tag="trigger"):
         _refuse_infinite("off", self.off)
         _refuse_both("on", self.on, "false_alarm", self.false_alarm)
         if self.max_duration is not None and self.max_duration < max(self.min_duration, 1e-9):
-            raise ValueError(f"Expected `max_duration` above 0 and not below `min_duration`, got {self.max_duration:g} s")
+            raise ValueError(
+                f"Expected `max_duration` above 0 and not below `min_duration`, got {self.max_duration:g} s"
+            )
 
 
 class Votes(Record, kw_only=True):
@@ -224,9 +227,9 @@ class Net(Record, kw_only=True):
     - `fir`: a file with the taps of a filter, oldest last: text with one number a line, .npy, or a sound file;
     - `average`: a moving average over so long.
 
-    Without `detector`, or the name of a preset, it is the one that the net's file asks for, or `peak`. A net with an `importance`
-    is optional: where the machine cannot keep up, the least important one is switched off first. Without it, it is never
-    switched off.
+    Without `detector`, or the name of a preset, it is the one that the net's file asks for, or `peak`. A net with an
+    `importance` is optional: where the machine cannot keep up, the least important one is switched off first. Without it,
+    it is never switched off.
     """
 
     name: Name
@@ -243,7 +246,9 @@ class Net(Record, kw_only=True):
         """Refuse what has no place in the type."""
         given = [name for name in ("net", "template", "fir", "average") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"Expected one of `net`, `template`, `fir`, `average`, got {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"Expected one of `net`, `template`, `fir`, `average`, got {' and '.join(given) or 'none'}"
+            )
         if (self.normalized or self.noise_rms is not None) and self.template is None:
             raise ValueError("`normalized` and `noise_rms` are for a `template`")
         if self.template == ():

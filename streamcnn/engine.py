@@ -105,7 +105,7 @@ class Engine:
 
     @property
     def anchor(self) -> int:
-        """The input frames after which its arithmetic repeats too: at a multiple of them it can be started late, to the same bits.
+        """The input frames after which its arithmetic repeats too: started late at a multiple of them it gives the same bits.
 
         Long kernels and moving norms work in blocks of their input's frames.
         """

@@ -2,12 +2,12 @@
 
 A matched filter's score is the correlation of the signal with a template of unit energy, at the template's own scale in time:
 score[n] = sum of h[k] * x[n - N + 1 + k]. With `normalized` it is divided by the root of the signal's energy in those N
-frames, so that it lies in [-1, 1] however loud the signal is. An event stands at the template's first sample; the shorter ones of
-a bank wait for the longest, so that all of them say the same sample for what begins there.
+frames, so that it lies in [-1, 1] however loud the signal is. An event stands at the template's first sample; the shorter
+ones of a bank wait for the longest, so that all of them say the same sample for what begins there.
 
-False alarms. In white Gaussian noise of standard deviation s a score is Gaussian with that s, the template's energy being 1. A
-normalized score r of N values (all channels together) has the density (1 - r**2)**((N - 3) / 2) / B(1/2, (N - 1) / 2): that of a
-coordinate of a random direction. So r * sqrt((N - 1) / (1 - r**2)) is Student's t with N - 1 degrees of freedom.
+False alarms. In white Gaussian noise of standard deviation s a score is Gaussian with that s, the template's energy being
+1. A normalized score r of N values (all channels together) has the density (1 - r**2)**((N - 3) / 2) / B(1/2, (N - 1) / 2):
+it is a coordinate of a random direction. So r * sqrt((N - 1) / (1 - r**2)) is Student's t with N - 1 degrees of freedom.
 """
 
 import math
@@ -29,7 +29,8 @@ MOST_TAPS = 1 << 20
 GUARD = 2048  # frames that a long kernel's transforms see beside a window
 FAR = 60.0  # times its width behind a threshold there is nothing of the density
 QUADRATURE = 200  # nodes
-ALIKE = 0.5  # of a template's energy: lags with more than that in the autocorrelation are lobes of one peak
+ALIKE = 0.5  # of the score of a template itself: up to the last lag with more of it, lobes are of one peak
+SPECK = 0.01  # of a template's energy: less of it than that is not looked at
 _FORMATS = (".npy", ".txt", ".csv")
 
 
@@ -88,7 +89,9 @@ class Filter:
 
 def rate_of(net: Net) -> int | None:
     """Return the rate of a net's files, None where they have none; raises AudioFileError or ConfigError."""
-    rates = [_sound(path)[1] for path in (*net.templates, *([net.fir] if net.fir is not None else [])) if _is_sound(path)]
+    rates = [
+        _sound(path)[1] for path in (*net.templates, *([net.fir] if net.fir is not None else [])) if _is_sound(path)
+    ]
     return max(rates) if rates else None
 
 
@@ -129,7 +132,9 @@ def _matched(net: Net, rate: int, channels: int) -> Filter:
             )
         energy = float((samples**2).sum())
         if not np.isfinite(samples).all() or not energy > 0:
-            raise ConfigError(f"net '{net.name}': template {path} is silent, or holds NaN", "cut out what is to be heard")
+            raise ConfigError(
+                f"net '{net.name}': template {path} is silent, or holds NaN", "cut out what is to be heard"
+            )
         templates.append(samples / math.sqrt(energy))
         _refuse_long(net.name, len(samples), path)
     longest = max(map(len, templates))
@@ -147,33 +152,45 @@ def _matched(net: Net, rate: int, channels: int) -> Filter:
     info = NetInfo(name=net.name, rate=rate, labels=_labels(net), target_lag=longest - 1)
     values = tuple(length * channels for length in lengths)
     chance = Chance(values, None if net.normalized else net.noise_rms)
+    lobes = max(_lobes(template, normalized=net.normalized) for template in templates)
     known = chance if net.normalized or net.noise_rms is not None else None
-    return Filter(Graph(tuple(nodes), (channels,), info=info), known, max(map(_lobes, templates)), tuple(notes))
+    return Filter(Graph(tuple(nodes), (channels,), info=info), known, lobes, tuple(notes))
 
 
 def _labels(net: Net) -> tuple[str, ...]:
     """Return the templates' names, as labels are written."""
     if len(net.templates) == 1:
         return (net.name,)
-    names = ["".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in path.stem)[:64] for path in net.templates]
+    names = [_as_label(path.stem) for path in net.templates]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"net '{net.name}': two templates would be called '{min(twice)}'", "rename a file")
     return tuple(names)
 
 
-def _lobes(template: np.ndarray) -> int:
-    """Return the greatest lag at which a template of unit energy still is ALIKE itself."""
-    size = 1 << (2 * len(template) - 1).bit_length()
+def _as_label(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)[:64]
+
+
+def _lobes(template: np.ndarray, *, normalized: bool) -> int:
+    """Return the greatest lag at which a template of unit energy still is ALIKE itself, by what the filter says in silence."""
+    frames = len(template)
+    size = 1 << (2 * frames - 1).bit_length()
     spectrum = np.fft.rfft(template, size, axis=0)
-    likeness = np.fft.irfft((np.abs(spectrum) ** 2).sum(axis=1), size)[: len(template)]
-    return int(np.flatnonzero(np.abs(likeness) >= ALIKE)[-1])
+    likeness = np.abs(np.fft.irfft((np.abs(spectrum) ** 2).sum(axis=1), size)[:frames])
+    if normalized:
+        energy = (template**2).sum(axis=1)
+        seen = np.minimum(np.cumsum(energy)[::-1], np.cumsum(energy[::-1])[::-1])  # at each lag, of either end of it
+        likeness = np.where(seen > SPECK, likeness / np.sqrt(np.maximum(seen, SPECK)), 0)
+    return int(np.flatnonzero(likeness >= ALIKE)[-1])
 
 
 def _fir(name: str, oldest_first: np.ndarray, rate: int, channels: int) -> Graph:
     """Return a filter for one channel of taps (taps, 1); a symmetric one stands at its middle."""
     if channels != 1 or oldest_first.shape[1] != 1:
-        raise ConfigError(f"net '{name}': a filter takes one channel", "select one with 'channels', and one of the file's")
+        raise ConfigError(
+            f"net '{name}': a filter takes one channel", "select one with 'channels', and one of the file's"
+        )
     if not np.isfinite(oldest_first).all():
         raise ConfigError(f"net '{name}': its taps hold NaN or Inf")
     _refuse_long(name, len(oldest_first), None)
@@ -206,7 +223,9 @@ def _sound(path: Path) -> tuple[np.ndarray, int]:
 def _numbers(path: Path) -> np.ndarray:
     """Return the numbers in a file, float64 (numbers, 1)."""
     try:
-        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=1)
+        values = (
+            np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=1)
+        )
         values = np.asarray(values, float)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error

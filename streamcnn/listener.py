@@ -19,6 +19,7 @@ from streamcnn.graph.graph import Graph, Node
 from streamcnn.graph.pointwise import Activation
 
 OFF_SHARE = 0.5  # of `on`, where no `off` is configured
+REFRACTORY_S = 0.010  # where nothing else is configured
 MEASURED_EVERY_S = 1.0  # where nothing else is configured
 
 
@@ -110,7 +111,7 @@ class Listener:
 
         match settings:
             case Peak():
-                return PeakDetector(on, frames(settings.refractory), frames(settings.merge or 0))
+                return PeakDetector(on, frames(_refractory_s(settings)), frames(settings.merge or 0))
             case Trigger():
                 longest = None if settings.max_duration is None else max(1, frames(settings.max_duration))
                 shortest, pause = frames(settings.min_duration), frames(settings.hold_off)
@@ -200,10 +201,22 @@ def load_listeners(
         if filter_ is not None:
             for note in filter_.notes:
                 say(f"net '{net.name}': {note}")
-            if isinstance(settings, Peak) and settings.merge is None:
-                settings = msgspec.structs.replace(settings, merge=Duration(filter_.lobes / rate))
+            if isinstance(settings, Peak):
+                settings = _with_lobes(settings, filter_.lobes / rate)
         listeners.append(Listener(net.name, graph, settings, filter_ and filter_.chance))
     return listeners
+
+
+def _refractory_s(settings: Peak) -> float:
+    """Return how close two peaks may be, in seconds."""
+    return REFRACTORY_S if settings.refractory is None else settings.refractory
+
+
+def _with_lobes(settings: Peak, lobes_s: float) -> Peak:
+    """Return settings in which the lobes of a matched filter's peak are one, unless they say otherwise."""
+    merge = Duration(lobes_s) if settings.merge is None else settings.merge
+    refractory = max(REFRACTORY_S, lobes_s) if settings.refractory is None else settings.refractory
+    return msgspec.structs.replace(settings, merge=merge, refractory=Duration(refractory))
 
 
 def own_detector(graph: Graph) -> DetectorSettings:

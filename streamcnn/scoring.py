@@ -1,8 +1,8 @@
 """How good detections are, against labels: precision, recall, F1 and onset errors, event by event.
 
 Definitions, those of sed_eval (Mesaros, Heittola, Virtanen, "Metrics for Polyphonic Sound Event Detection", Applied Sciences
-6(6), 2016): an event matches a label of the same name in the same file whose onset is at most the tolerance away; each is matched
-at most once, and as many as possible are. Overall numbers count all events (micro average); those of each label its own.
+6(6), 2016): an event matches a label of the same name in the same file whose onset is at most the tolerance away; each is
+matched at most once, and as many as possible are. Overall numbers count all events (micro average); a label's its own.
 
 A largest matching of onsets in time order is found by going through both lists and matching whatever can be matched first: two
 that cross could be exchanged. So no search is needed.

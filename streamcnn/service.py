@@ -1,9 +1,9 @@
 """The daemon: sources, pipelines and the publisher, composed and run until somebody says stop.
 
 Each stream has a source that writes into a ring and an inference thread that drains it through a pipeline, in machine code
-and without the GIL. The caller's thread turns records into events, which the outbox, a thread too, keeps and publishes, and watches
-over the streams: their health, their progress, their deadlines. Whatever ends a stream (a signal, the end of its input, an error) its
-pipeline is finished and its last events are published before `run` returns.
+and without the GIL. The caller's thread turns records into events, which the outbox, a thread too, keeps and publishes, and
+watches over the streams: their health, their progress, their deadlines. Whatever ends a stream (a signal, the end of its
+input, an error) its pipeline is finished and its last events are published before `run` returns.
 """
 
 import math

@@ -162,7 +162,9 @@ def test_nothing_is_lost_in_a_burst():
         wire.journal._waiting = deque(maxlen=100_000)
         joined(wire, subscriber)
         count, sent = 40_000, []
-        sender = threading.Thread(target=lambda: [sent.extend(wire.say(*[DETECTION] * 100)) for _ in range(count // 100)])
+        sender = threading.Thread(
+            target=lambda: [sent.extend(wire.say(*[DETECTION] * 100)) for _ in range(count // 100)]
+        )
         sender.start()
         sender.join()
         got = []
@@ -179,7 +181,13 @@ def test_a_taken_port_is_refused():
 
 def test_the_wire_is_closed_to_others_unless_it_is_encrypted():
     """An endpoint that other machines can reach is refused without keys, unless it is said to be insecure."""
-    for endpoint in ("tcp://*:5556", "tcp://0.0.0.0:5556", "tcp://192.168.1.7:5556", "tcp://eth0:5556", "tcp://[::]:5556"):
+    for endpoint in (
+        "tcp://*:5556",
+        "tcp://0.0.0.0:5556",
+        "tcp://192.168.1.7:5556",
+        "tcp://eth0:5556",
+        "tcp://[::]:5556",
+    ):
         with pytest.raises(ConfigError, match="without keys"):
             config.parse_publish(endpoint)
         assert Publish(bind=endpoint, insecure=True).bind == endpoint
@@ -323,7 +331,7 @@ def test_an_encrypted_wire_lets_in_only_whom_it_knows(tmp_path: Path):
 
 
 def test_secret_keys_are_secret(tmp_path: Path):
-    """A secret key is made for its owner alone; one that others can read, a public one in its place, and rubbish are refused."""
+    """A secret key is made for its owner alone; one that others can read, a public one, and rubbish are refused."""
     public, secret = make_keys(tmp_path, "daemon")
     assert (secret.stat().st_mode & 0o777, public.stat().st_mode & 0o777) == (0o600, 0o644)
     with pytest.raises(InputError, match="there already"):
@@ -415,7 +423,10 @@ def test_malformed_endpoints_and_messages_are_refused():
     socket = context.socket(zmq.PUB)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
     try:
-        with Subscriber(f"tcp://127.0.0.1:{port}", backfill="none") as subscriber, pytest.raises(SubscribeError, match="3 frames"):
+        with (
+            Subscriber(f"tcp://127.0.0.1:{port}", backfill="none") as subscriber,
+            pytest.raises(SubscribeError, match="3 frames"),
+        ):
             wait_until(lambda: socket.send_multipart([b"a", b"b", b"c"]) or subscriber.receive(0.05), "a message")
     finally:
         context.destroy(linger=0)

@@ -15,4 +15,6 @@ def inverse_norm(ops: object, layer: L.InverseNorm, x: object) -> object:
         taps[end - length : end, 0, k] = taps[end - length - layer.guard : end, 0, outputs + k] = 1
     sums = ops.conv(ops.sum(ops.square(x), axis=2, keepdims=True), taps, 1, "valid", "channels_last")
     own, whole = sums[:, :, :outputs], sums[:, :, outputs:]
-    return ops.where((own > SILENT) & (own > QUIET * whole), 1 / ops.sqrt(ops.maximum(own, np.finfo(np.float32).tiny)), 0.0)
+    return ops.where(
+        (own > SILENT) & (own > QUIET * whole), 1 / ops.sqrt(ops.maximum(own, np.finfo(np.float32).tiny)), 0.0
+    )

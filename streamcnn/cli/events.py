@@ -30,7 +30,9 @@ def _since(_context: click.Context, _option: click.Option, text: str | None) -> 
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise click.BadParameter(f"'{text}' is neither a span such as 10m nor a UTC time such as 2026-11-20T12:00") from error
+        raise click.BadParameter(
+            f"'{text}' is neither a span such as 10m nor a UTC time such as 2026-11-20T12:00"
+        ) from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
@@ -41,7 +43,11 @@ def _since(_context: click.Context, _option: click.Option, text: str | None) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print detections as CSV.")
 @click.option(
-    "--journal", "path", type=click.Path(path_type=Path), metavar="FILE", help="The journal. [default: the daemon's own]"
+    "--journal",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The journal. [default: the daemon's own]",
 )
 @click.option(
     "--config", "config_path", type=click.Path(path_type=Path), metavar="YAML", help="The daemon's configuration."
@@ -77,7 +83,9 @@ def _path(path: Path | None, config_path: Path | None) -> Path:
         return configuration.Journal().place
     settings = configuration.load(config_path).journal
     if settings is None:
-        raise ConfigError(f"{config_path}: has no 'journal': events are kept in the daemon's memory", "add 'journal: {}'")
+        raise ConfigError(
+            f"{config_path}: has no 'journal': events are kept in the daemon's memory", "add 'journal: {}'"
+        )
     return settings.place
 
 

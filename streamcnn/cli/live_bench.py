@@ -54,9 +54,7 @@ def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[s
     ):
         began, settled = time.monotonic(), False
         with played(device, source.rate, signal):
-            for event in service.run(
-                [stream], news, publisher, lambda: False, SETTLING_S + seconds, journal=journal
-            ):
+            for event in service.run([stream], news, publisher, lambda: False, SETTLING_S + seconds, journal=journal):
                 if not settled and time.monotonic() - began > SETTLING_S:
                     settled = True
                     for latency in stream.latencies.values():

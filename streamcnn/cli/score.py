@@ -36,7 +36,10 @@ from streamcnn.scoring import TOLERANCE_S, Occurrence, Score, score
     help="How far apart two onsets of the same event may be.",
 )
 @click.option(
-    "--rate", type=click.IntRange(1, MAX_RATE), metavar="HZ", help="Of the signal, for events that say no seconds (live)."
+    "--rate",
+    type=click.IntRange(1, MAX_RATE),
+    metavar="HZ",
+    help="Of the signal, for events that say no seconds (live).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def command(events: Path, labels: Path, tolerance: float, rate: int | None, as_json: bool) -> None:
@@ -56,7 +59,8 @@ def command(events: Path, labels: Path, tolerance: float, rate: int | None, as_j
         print(json.dumps(named, allow_nan=False, indent=1))
         return
     table = Table(box=None)
-    for heading in ("label", "labelled", "found", "matched", "precision", "recall", "F1", "onset error: mean", "median", "95 %"):
+    errors = ("onset error: mean", "median", "95 %")
+    for heading in ("label", "labelled", "found", "matched", "precision", "recall", "F1", *errors):
         table.add_column(heading, justify="left" if heading == "label" else "right")
     for name, one in sorted(scores.items(), key=lambda pair: (pair[0] is None, pair[0])):
         numbers = _numbers(one)
@@ -118,7 +122,9 @@ def _detections(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
         try:
             event = from_json(line.encode())
         except SubscribeError as error:
-            raise InputError(f"{path}:{number}: {error.message}", "give what 'replay' or 'events --json' wrote") from error
+            raise InputError(
+                f"{path}:{number}: {error.message}", "give what 'replay' or 'events --json' wrote"
+            ) from error
         if isinstance(event, Detection):
             yield f"{path}:{number}", {name: getattr(event, name) for name in event.__struct_fields__}
 
@@ -140,7 +146,9 @@ def _labelled(path: Path) -> tuple[list[Occurrence], bool]:
     reader = csv.DictReader(_lines(path))
     missing = {"onset", "label"} - set(reader.fieldnames or ())
     if missing:
-        raise InputError(f"{path}:1: has no column '{min(missing)}'", "a header line names onset, label and perhaps file")
+        raise InputError(
+            f"{path}:1: has no column '{min(missing)}'", "a header line names onset, label and perhaps file"
+        )
     labelled = []
     for number, row in enumerate(reader, 2):
         try:
@@ -148,7 +156,9 @@ def _labelled(path: Path) -> tuple[list[Occurrence], bool]:
         except (TypeError, ValueError):
             onset = math.nan
         if not math.isfinite(onset) or not row["label"]:
-            raise InputError(f"{path}:{number}: onset is '{row['onset']}', label '{row['label']}'", "give seconds and a name")
+            raise InputError(
+                f"{path}:{number}: onset is '{row['onset']}', label '{row['label']}'", "give seconds and a name"
+            )
         labelled.append(Occurrence(row.get("file") or "", row["label"], onset))
     return labelled, "file" in reader.fieldnames
 

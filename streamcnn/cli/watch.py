@@ -145,9 +145,25 @@ def _rows(latest: dict[str, Shown]) -> Table:
             case Gap():
                 cells = ("", event.stream, "gap", event.cause, str(event.start_sample), lost_frames(event), "")
             case Flood():
-                cells = ("", event.stream, event.detector, f"{event.suppressed} more", str(event.start_sample), "", "flood")
+                cells = (
+                    "",
+                    event.stream,
+                    event.detector,
+                    f"{event.suppressed} more",
+                    str(event.start_sample),
+                    "",
+                    "flood",
+                )
             case Measure():
-                cells = (clock_time(event), event.stream, event.detector, measured(event), str(event.sample), "", "measure")
+                cells = (
+                    clock_time(event),
+                    event.stream,
+                    event.detector,
+                    measured(event),
+                    str(event.sample),
+                    "",
+                    "measure",
+                )
             case Detection():
                 what, score = (event.detector, event.label), f"{event.score:.2f}"
                 cells = (clock_time(event), event.stream, *what, str(event.sample), score, event.phase)

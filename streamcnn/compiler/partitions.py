@@ -1,6 +1,6 @@
 """Which layers work on blocks of frames, and how long those are: long kernels and moving norms.
 
-That depends on the graph alone, not on how its memory is laid out: results must be the same bits for any `max_block` and vector.
+That depends on the graph alone, not on how its memory is laid out: results must be the same for any `max_block` and vector.
 """
 
 from math import log2

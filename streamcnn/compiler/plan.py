@@ -100,9 +100,7 @@ def place_lines(lines: np.ndarray, *, planar: bool = False) -> int:
 class Rows:
     """Fills the table of nodes; counts the arena's values, which the nodes' states come behind, and the scratch."""
 
-    def __init__(
-        self, graph: Graph, arena_size: int, cut: dict[str, Partition] | None = None, *, planar: bool = False
-    ):
+    def __init__(self, graph: Graph, arena_size: int, cut: dict[str, Partition] | None = None, *, planar: bool = False):
         self.weights, self.links, self.constants = Arena(np.float32, LANES), Arena(np.int64), Arena(np.float64)
         self.arena_size, self.wide_size = arena_size, 0
         self.scratch_size = max(int(size(shape)) for shape in graph.shapes.values())

@@ -79,7 +79,10 @@ def _scan(table, scores, frames, hits):
                     elif frame == state[HIGHEST] + 1:
                         value[AFTER] = score
                     if frame - state[ABOVE] > merge or frame - state[HIGHEST] >= refractory:
-                        ended, offset = frame if above else state[ABOVE] + 1, _offset(value[BEFORE], bests[o], value[AFTER])
+                        ended, offset = (
+                            frame if above else state[ABOVE] + 1,
+                            _offset(value[BEFORE], bests[o], value[AFTER]),
+                        )
                         write(hits, count, o, state[BEGAN], state[HIGHEST], ended, frame, CONFIRM, 0, bests[o], offset)
                         count += 1
                         state[ACTIVE] = 0

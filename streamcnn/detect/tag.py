@@ -90,7 +90,9 @@ def _scan(table, scores, frames, hits):
                 on, held = on and surely, held and surely
                 may_be_on, may_be_held = may_be_on and perhaps, may_be_held and perhaps
             # With a single vote it matters only while a tag goes on whether a frame is off.
-            if on != may_be_on or (held != may_be_held and (state[RUN] != IDLE or (of > 1 and frame >= state[QUIET] - of))):
+            if on != may_be_on or (
+                held != may_be_held and (state[RUN] != IDLE or (of > 1 and frame >= state[QUIET] - of))
+            ):
                 table[UNCERTAIN] = 1
             if of > 1:
                 _vote(state, ON_BITS, ONS, 1 if on else 0, of)

@@ -1,7 +1,7 @@
 """The flood guard: of what a detector decides in a second, only so much is told one by one.
 
-Rules. The session is cut into windows of a second, by the position of the score with which something is decided. In each, so
-many events of a detector may begin; of those that begin beyond that nothing is told, in no phase, and their number is told once,
+Rules. The session is cut into windows of a second, by the position of the score with which something is decided. In each,
+so many events of a detector may begin; of those beyond that nothing is told, in no phase, and their number is told once,
 with the last score of the window. What has begun to be told is told to its end.
 
 So it depends on the signal alone what is told, not on how fast anybody reads it.

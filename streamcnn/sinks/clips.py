@@ -3,8 +3,8 @@
 Rules. The last while of the signal is kept in memory, by sample numbers; frames that never came are silence there. A clip is
 written when what is to come behind its event has come: behind its end, or, where that does not come, when the clip is as
 long as may be. Its name says stream, detector, label and when; the whole event stands in the file's comment, as JSON, with
-`clip_start_sample`, the clip's first sample, and `clip_exact`: FLAC has 24 bits, which hold what a sound card of so many bits or
-fewer delivers; what lies between them, or beyond full scale, is rounded.
+`clip_start_sample`, the clip's first sample, and `clip_exact`: FLAC has 24 bits, which hold what a sound card of so many
+bits or fewer delivers; what lies between them, or beyond full scale, is rounded.
 
 Whoever listens in a room listens to people too: nothing is written unless a folder is configured.
 """

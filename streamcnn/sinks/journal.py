@@ -64,9 +64,9 @@ class Kept(NamedTuple):
 class Journal:
     """Numbers events and keeps them; `append` belongs to one thread, `page` and `latest` to any.
 
-    `path`: of the SQLite file, None for memory. `keep_s` and `most_bytes`: beyond that age or size the oldest events are removed.
-    `publisher` is what this record of events is called, the same for its life. `notice`: what is not as it should be, None where
-    all is well.
+    `path`: of the SQLite file, None for memory. `keep_s` and `most_bytes`: beyond that age or size the oldest events go.
+    `publisher` is what this record of events is called, the same for its life. `notice`: what is not as it should be, None
+    where all is well.
 
     Raises JournalError where the file cannot be opened or another process writes it, InputError where a newer version wrote
     it.
@@ -394,7 +394,9 @@ def _page(db: sqlite3.Connection, topics: Sequence[str], after: int, most: int) 
     if "" in topics:
         return [Kept(*row) for row in db.execute(f"{columns} WHERE seq > ? ORDER BY seq LIMIT ?", (after, most))]
     names = [
-        name for name, last in db.execute("SELECT topic, seq FROM topics") if last > after and name.startswith(tuple(topics))
+        name
+        for name, last in db.execute("SELECT topic, seq FROM topics")
+        if last > after and name.startswith(tuple(topics))
     ]
     one = f"{columns} WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?"
     each = ((Kept(*row) for row in db.execute(one, (name, after, most))) for name in names)

@@ -24,7 +24,9 @@ class Cursor:
         with self._named_errors():
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = OFF")  # after the end of the power events come twice, but none is missed
+            self._db.execute(
+                "PRAGMA synchronous = OFF"
+            )  # after the end of the power events come twice, but none is missed
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), publisher TEXT, seq INTEGER)"
             )

@@ -36,7 +36,7 @@ class Following:
     with now; `publisher`: the record of events that it is of, None for whichever there is. `can_ask`: whether there is a
     backfill; without one holes stay.
 
-    `events` are ready to be taken, from the left. `snapshot`: the last event of each topic at the start, None until it has come.
+    `events` are ready to be taken, from the left. `snapshot`: the last event of each topic at the start, None before it comes.
     """
 
     def __init__(

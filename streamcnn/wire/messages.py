@@ -101,5 +101,7 @@ def _decoded(decoder: msgspec.json.Decoder, payload: bytes, kind: str) -> Questi
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SubscribeError(f"not {kind} of schema {SCHEMA}: {error}: {payload[:80]!r}") from error
     if message.schema != SCHEMA:
-        raise SubscribeError(f"{kind} of schema {message.schema}, this version reads schema {SCHEMA}", "update streamcnn")
+        raise SubscribeError(
+            f"{kind} of schema {message.schema}, this version reads schema {SCHEMA}", "update streamcnn"
+        )
     return message

@@ -49,7 +49,9 @@ class _Subscription:
         if cursor is not None and since is not None:
             raise SubscribeError("both `cursor` and `since` say where to begin", "give one of them")
         if (key is None) != (server_key is None):
-            raise SubscribeError("one key alone", "give `key`, your own secret one, and `server_key`, the daemon's public one")
+            raise SubscribeError(
+                "one key alone", "give `key`, your own secret one, and `server_key`, the daemon's public one"
+            )
         self.heard_s = time.monotonic()  # when something was last heard
         self._keys = None if key is None else (secret_key(Path(key)), public_key(Path(server_key)))
         backfill = backfill_of(endpoint) if backfill is None else backfill
@@ -208,7 +210,9 @@ class Subscriber(_Subscription):
         end = time.monotonic() + timeout_s
         while self._following.snapshot is None:
             if time.monotonic() > end:
-                raise SubscribeError(f"no snapshot for {timeout_s:g} s", "is the daemon running, and its backfill open?")
+                raise SubscribeError(
+                    f"no snapshot for {timeout_s:g} s", "is the daemon running, and its backfill open?"
+                )
             self._turn(POLL_S)
         return list(self._following.snapshot)
 
@@ -274,7 +278,9 @@ class AsyncSubscriber(_Subscription):
         end = time.monotonic() + timeout_s
         while self._following.snapshot is None:
             if time.monotonic() > end:
-                raise SubscribeError(f"no snapshot for {timeout_s:g} s", "is the daemon running, and its backfill open?")
+                raise SubscribeError(
+                    f"no snapshot for {timeout_s:g} s", "is the daemon running, and its backfill open?"
+                )
             await self._turn(POLL_S)
         return list(self._following.snapshot)
 

@@ -3,7 +3,7 @@
 Theory. A running sum, to which the newest value is added and from which the oldest is taken, drifts, and what remains when a
 loud window has gone is rounding error. Here nothing is ever taken away. Frames are cut into blocks that begin at the multiples
 of SIZE of the input's own frame numbers, no longer than a window. A window's sum is that of the rest of its oldest
-block (sums from each frame to the block's end, made when the window comes to the block), of the whole blocks between, and of the
+block (sums from each frame to the block's end, made when the window comes to it), of the whole blocks between, and of the
 newest block so far. All in float64, in an order that only frame numbers decide (the idea is van Herk's, for running maxima:
 Pattern Recognition Letters 13, 1992).
 """
