@@ -11,14 +11,14 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from streamcnn.compiler.build import machine_code
-from streamcnn.compiler.kernel import doubles, inlined, integers
+from streamcnn.compiler.kernel import doubles, floats, inlined, integers
 
 # The table: the number of the next score's frame, values of a score, how many outputs are watched, whether a decision hung on a
 # state that was not known, the watched outputs' states (a row of int64, and float32 and float64 values) ...
 FRAME, WIDTH, WATCHED, UNCERTAIN, STATES, BESTS, VALUES = range(7)
 # ... and from here on what each kind needs by itself.
 OWN = 7
-TABLE_COLUMNS = 16
+TABLE_COLUMNS = 24
 
 # A hit, as the functions write it: see `Hit`. SCORE and OFFSET hold a float64's bits.
 OUTPUT, ONSET, PEAK, END, DECIDED, PHASE, TRUNCATED, SCORE, OFFSET = range(9)
@@ -59,6 +59,23 @@ def write(hits, count, output, onset, peak, ended, decided, phase, truncated, sc
     hit, values = integers(hits + 8 * HIT_COLUMNS * count), doubles(hits + 8 * HIT_COLUMNS * count)
     hit[OUTPUT], hit[ONSET], hit[PEAK], hit[END], hit[DECIDED] = output, onset, peak, ended, decided
     hit[PHASE], hit[TRUNCATED], values[SCORE], values[OFFSET] = phase, truncated, score, offset
+
+
+@inlined
+def quiet(scores, frames, width, first, watched, limits):
+    """Return how many frames come before one in which an output reaches its limit, of `watched` outputs from `first` on.
+
+    Most frames are such: the detectors' own loops, which look at each output's state, begin behind them.
+    """
+    limit, found = floats(limits), frames
+    for frame in range(frames):
+        values, reached = floats(scores + 4 * (frame * width + first)), 0
+        for o in range(watched):
+            reached |= values[o] >= limit[o]
+        if reached:
+            found = frame
+            break
+    return found
 
 
 class Detector(ABC):

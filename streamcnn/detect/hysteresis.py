@@ -6,6 +6,8 @@ retracted where it was not confirmed. With min_frames 1 it is confirmed at once.
 run begins no sooner than `hold_off` frames after that end, and at the soonest in the frame after it.
 """
 
+from collections.abc import Sequence
+
 from streamcnn.compiler.kernel import inlined
 from streamcnn.detect.hits import (
     CONFIRM,
@@ -70,3 +72,8 @@ def cut(state, bests, o, frame, hits, count):
 def forget(state):
     """Forget the run of a watched output."""
     state[RUN], state[BEGAN], state[HIGHEST], state[READY] = IDLE, 0, 0, _NEVER
+
+
+def first_of(watched: Sequence[int]) -> int:
+    """Return the first of the watched outputs where they stand side by side in a score, else -1."""
+    return watched[0] if list(watched) == list(range(watched[0], watched[0] + len(watched))) else -1

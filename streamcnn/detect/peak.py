@@ -32,19 +32,20 @@ from streamcnn.detect.hits import (
     WIDTH,
     Detector,
     end,
+    quiet,
     reset,
     scan,
     write,
 )
 
 _NEVER = -(2**62)
-REFRACTORY, MERGE = OWN, OWN + 1  # of the table, in output frames
-# Columns of the state, one row an output, and of its float32 values: the threshold, the score before this frame, and those
-# before and after the highest.
+REFRACTORY, MERGE, ACTIVES = range(OWN, OWN + 3)  # of the table, the first two in output frames; how many runs go on
+# Columns of the state, one row an output; and rows of float32 values, one column an output: the threshold, the score before
+# this frame, and those before and after the highest.
 ACTIVE, BEGAN, HIGHEST, LAST, ABOVE = range(5)
 STATE_COLUMNS = 5
 THRESHOLD, PREVIOUS, BEFORE, AFTER = range(4)
-VALUE_COLUMNS = 4
+VALUE_ROWS = 4
 
 
 @inlined
@@ -60,42 +61,53 @@ def _offset(before, highest, after):
 def _scan(table, scores, frames, hits):
     """Find the peaks among scores."""
     table = integers(table)
-    outputs, refractory, merge, bests = table[WATCHED], table[REFRACTORY], table[MERGE], floats(table[BESTS])
-    count, at = 0, scores
-    for frame in range(table[FRAME], table[FRAME] + frames):
-        values = floats(at)
+    outputs, width, refractory, merge = table[WATCHED], table[WIDTH], table[REFRACTORY], table[MERGE]
+    bests, values, count, at, active = floats(table[BESTS]), floats(table[VALUES]), 0, 0, table[ACTIVES]
+    while at < frames:
+        if active == 0:
+            calm = quiet(scores + 4 * width * at, frames - at, width, 0, outputs, table[VALUES])
+            if calm:
+                at += calm
+                last = floats(scores + 4 * width * (at - 1))
+                for o in range(outputs):
+                    values[PREVIOUS * outputs + o] = last[o]
+                if at == frames:
+                    break
+        frame, row = table[FRAME] + at, floats(scores + 4 * width * at)
         for o in range(outputs):
-            score, value = values[o], floats(table[VALUES] + 4 * VALUE_COLUMNS * o)
-            state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
-            above = value[THRESHOLD] <= score < np.inf
-            if above or state[ACTIVE]:
-                if above:
-                    state[ABOVE] = frame
-                if state[ACTIVE]:
-                    if above and score > bests[o]:
-                        bests[o] = score
-                        state[HIGHEST] = frame
-                        value[BEFORE], value[AFTER] = value[PREVIOUS], np.nan
-                    elif frame == state[HIGHEST] + 1:
-                        value[AFTER] = score
-                    if frame - state[ABOVE] > merge or frame - state[HIGHEST] >= refractory:
-                        ended, offset = (
-                            frame if above else state[ABOVE] + 1,
-                            _offset(value[BEFORE], bests[o], value[AFTER]),
-                        )
-                        write(hits, count, o, state[BEGAN], state[HIGHEST], ended, frame, CONFIRM, 0, bests[o], offset)
-                        count += 1
-                        state[ACTIVE] = 0
-                        state[LAST] = state[HIGHEST]
-                if above and not state[ACTIVE] and frame - state[LAST] >= refractory:
-                    state[ACTIVE] = 1
-                    state[BEGAN] = frame
-                    state[HIGHEST] = frame
+            score, state = row[o], integers(table[STATES] + 8 * STATE_COLUMNS * o)
+            previous, before, after = PREVIOUS * outputs + o, BEFORE * outputs + o, AFTER * outputs + o
+            above = values[o] <= score < np.inf
+            if above:
+                state[ABOVE] = frame
+            if state[ACTIVE]:
+                if above and score > bests[o]:
                     bests[o] = score
-                    value[BEFORE], value[AFTER] = value[PREVIOUS], np.nan
-            value[PREVIOUS] = score
-        at += 4 * table[WIDTH]
+                    state[HIGHEST] = frame
+                    values[before], values[after] = values[previous], np.nan
+                elif frame == state[HIGHEST] + 1:
+                    values[after] = score
+                if frame - state[ABOVE] > merge or frame - state[HIGHEST] >= refractory:
+                    ended, offset = (
+                        frame if above else state[ABOVE] + 1,
+                        _offset(values[before], bests[o], values[after]),
+                    )
+                    write(hits, count, o, state[BEGAN], state[HIGHEST], ended, frame, CONFIRM, 0, bests[o], offset)
+                    count += 1
+                    state[ACTIVE] = 0
+                    state[LAST] = state[HIGHEST]
+                    active -= 1
+            if above and not state[ACTIVE] and frame - state[LAST] >= refractory:
+                state[ACTIVE] = 1
+                state[BEGAN] = frame
+                state[HIGHEST] = frame
+                bests[o] = score
+                values[before], values[after] = values[previous], np.nan
+                active += 1
+            values[previous] = score
+        at += 1
     table[FRAME] += frames
+    table[ACTIVES] = active
     return count
 
 
@@ -105,13 +117,14 @@ def _end(table, hits):
     table = integers(table)
     count, last = 0, table[FRAME] - 1
     for o in range(table[WATCHED]):
-        state, value = integers(table[STATES] + 8 * STATE_COLUMNS * o), floats(table[VALUES] + 4 * VALUE_COLUMNS * o)
+        state, values = integers(table[STATES] + 8 * STATE_COLUMNS * o), floats(table[VALUES])
         if state[ACTIVE]:
             best = floats(table[BESTS])[o]
-            offset = _offset(value[BEFORE], best, value[AFTER])
+            offset = _offset(values[BEFORE * table[WATCHED] + o], best, values[AFTER * table[WATCHED] + o])
             write(hits, count, o, state[BEGAN], state[HIGHEST], state[ABOVE] + 1, last, CONFIRM, 1, best, offset)
             count += 1
             state[ACTIVE] = 0
+    table[ACTIVES] = 0
     return count
 
 
@@ -119,11 +132,11 @@ def _end(table, hits):
 def _reset(table, frame, known):  # noqa: ARG001
     """Forget everything. (Once nothing is open, only the last peak matters, and that for `memory` frames: see `known`.)"""
     table = integers(table)
-    table[FRAME] = frame
+    table[FRAME], table[ACTIVES] = frame, 0
     for o in range(table[WATCHED]):
         state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
         state[ACTIVE], state[BEGAN], state[HIGHEST], state[LAST], state[ABOVE] = 0, 0, 0, _NEVER, 0
-        floats(table[VALUES] + 4 * VALUE_COLUMNS * o)[PREVIOUS] = np.nan
+        floats(table[VALUES])[PREVIOUS * table[WATCHED] + o] = np.nan
     return 0
 
 
@@ -141,8 +154,8 @@ class PeakDetector(Detector):
         super().__init__(outputs, outputs, STATE_COLUMNS)
         self.thresholds = np.array(thresholds, float)
         self.memory = max(1, refractory)
-        self._values = np.zeros((outputs, VALUE_COLUMNS), np.float32)
-        self._values[:, THRESHOLD] = thresholds
+        self._values = np.zeros((VALUE_ROWS, outputs), np.float32)
+        self._values[THRESHOLD] = thresholds
         self._more = [self._values]
         self.table[[VALUES, REFRACTORY, MERGE]] = self._values.ctypes.data, self.memory, merge
         self.reset()

@@ -26,29 +26,45 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamcnn.compiler.kernel import doubles, floats, inlined, integers
+from streamcnn.compiler.kernel import doubles, floats, inlined, integers, kernel
 from streamcnn.detect.hits import BESTS, FRAME, STATES, UNCERTAIN, VALUES, WATCHED, WIDTH, Detector, end, reset, scan
-from streamcnn.detect.hysteresis import HOLD_OFF, IDLE, MAX_FRAMES, MIN_FRAMES, NEXT, RUN, WATCHES, advance, cut, forget
+from streamcnn.detect.hysteresis import (
+    HOLD_OFF,
+    IDLE,
+    MAX_FRAMES,
+    MIN_FRAMES,
+    NEXT,
+    RUN,
+    WATCHES,
+    advance,
+    cut,
+    first_of,
+    forget,
+)
 from streamcnn.detect.hysteresis import STATE_COLUMNS as RUN_COLUMNS
 
-MEMORY, TOP, NEEDED, OF = range(NEXT, NEXT + 4)  # of the table: TOP 0: all labels count
-# Columns of the state beside the run's: until the frame QUIET it is known that nothing is on; which of the last frames were on,
-# and which not off, a bit each, and how many.
-QUIET, ON_BITS, HELD_BITS, ONS, HELDS = range(RUN_COLUMNS, RUN_COLUMNS + 5)
-STATE_COLUMNS = RUN_COLUMNS + 5
-# Its float64 values: the smoothed score, at the least and at the most, the thresholds, what a new score adds, and the score.
-LOW, HIGH, ON, OFF, TAKE, NOW = range(6)
-VALUE_COLUMNS = 6
+# Of the table: what `reset` needs, the settings (TOP 0: all labels count), how many labels something goes on with, whether
+# nothing is unknown, until which frame it is known that nothing is on, and the first watched output, where they stand side by side,
+# else -1 and a place to gather them.
+MEMORY, TOP, NEEDED, OF, ACTIVES, KNOWN, QUIET, FIRST, ROW = range(NEXT, NEXT + 9)
+# Columns of the state beside the run's: which of the last frames were on, and which not off, a bit each, and how many.
+ON_BITS, HELD_BITS, ONS, HELDS = range(RUN_COLUMNS, RUN_COLUMNS + 4)
+STATE_COLUMNS = RUN_COLUMNS + 4
+# Rows of float64 values, one column a watched output: the smoothed score, at the least and at the most, the thresholds, and the
+# score; and behind them what a new score adds.
+LOW, HIGH, ON, OFF, NOW = range(5)
+ROWS = 5
 MOST_VOTES = 62
+AHEAD = 64  # frames
 FORGOTTEN = 1e-6  # of what a smoothed score moves by in one frame, the part of its unknown past that may be left in it
 
 
 @inlined
 def _counts(table, o, own, others):
-    """Whether fewer than `top` of the other watched labels are above this one: its s by value `own`, theirs by `others`."""
-    above, level = 0, doubles(table[VALUES] + 8 * VALUE_COLUMNS * o)[own]
-    for other in range(table[WATCHED]):
-        if other != o and doubles(table[VALUES] + 8 * VALUE_COLUMNS * other)[others] > level:
+    """Whether fewer than `top` of the other watched labels are above this one: its s by row `own`, theirs by row `others`."""
+    above, values, watched = 0, doubles(table[VALUES]), table[WATCHED]
+    for other in range(watched):
+        if other != o and values[others * watched + other] > values[own * watched + o]:
             above += 1
     return above < table[TOP]
 
@@ -60,47 +76,142 @@ def _vote(state, bits, count, yes, of):
     state[bits] = ((state[bits] << 1) | yes) & ((1 << of) - 1)
 
 
+@inlined
+def _taken(raw):
+    """Return a score as it counts."""
+    return np.float64(min(raw, np.float32(1)) if 0 < raw < np.inf else np.float32(0))
+
+
+@inlined
+def _row_of(values, row, watched):
+    """Return a row of the float64 values."""
+    return doubles(values + 8 * row * watched)
+
+
+@kernel
+def _ahead(scores, frames, width, watched, values, limit):
+    """Smooth some frames, a few outputs at a time, to the row HIGH; return how many come before one that reaches its limit.
+
+    Each output is a chain of products and sums. In registers it takes a quarter of the time that it takes through memory, and
+    four of them take that of one.
+    """
+    low, ahead, limits = _row_of(values, LOW, watched), _row_of(values, HIGH, watched), _row_of(values, limit, watched)
+    take, found = doubles(values)[ROWS * watched], frames
+    keep = 1 - take
+    for o in range(0, watched - 3, 4):
+        a, b, c, d = low[o], low[o + 1], low[o + 2], low[o + 3]
+        for frame in range(found):
+            row = floats(scores + 4 * (width * frame + o))
+            a = keep * a + take * _taken(row[0])
+            b = keep * b + take * _taken(row[1])
+            c = keep * c + take * _taken(row[2])
+            d = keep * d + take * _taken(row[3])
+            if (a >= limits[o]) | (b >= limits[o + 1]) | (c >= limits[o + 2]) | (d >= limits[o + 3]):
+                found = frame
+                break
+        ahead[o], ahead[o + 1], ahead[o + 2], ahead[o + 3] = a, b, c, d
+    for o in range(watched // 4 * 4, watched):
+        s, most = low[o], limits[o]
+        for frame in range(found):
+            s = keep * s + take * _taken(floats(scores + 4 * width * frame)[o])
+            if s >= most:
+                found = frame
+                break
+        ahead[o] = s
+    return found
+
+
+@kernel
+def _calm(scores, frames, width, watched, values, limit):
+    """Smooth frames up to one in which an output reaches its limit, at most a few; return how many. Nothing is unknown."""
+    count = _ahead(scores, min(AHEAD, frames), width, watched, values, limit)
+    if count < min(AHEAD, frames):
+        _ahead(scores, count, width, watched, values, limit)
+    low, ahead = _row_of(values, LOW, watched), _row_of(values, HIGH, watched)
+    for o in range(watched):
+        low[o] = ahead[o]
+    return count
+
+
+@inlined
+def _smoothed(values, row, watched):
+    """Take a frame of scores of which the first watched one is at `row`. Nothing is unknown."""
+    take = values[ROWS * watched]
+    for o in range(watched):
+        x = _taken(row[o])
+        values[LOW * watched + o] = values[HIGH * watched + o] = (1 - take) * values[LOW * watched + o] + take * x
+        values[NOW * watched + o] = x
+
+
+@inlined
+def _smoothed_unknown(table, row, frame):
+    """The same where the past is not known; tells whether it has become so little that it is."""
+    values, watched, known = doubles(table[VALUES]), table[WATCHED], True
+    take = values[ROWS * watched]
+    for o in range(watched):
+        high = HIGH * watched + o
+        before, on = values[high], values[ON * watched + o]
+        x = _taken(row[o])
+        values[high] = (1 - take) * before + take * x
+        if frame < table[QUIET] and values[high] >= on:
+            values[high] = np.nextafter(on, 0.0)
+        values[LOW * watched + o] = (1 - take) * values[LOW * watched + o] + take * x
+        values[NOW * watched + o] = x
+        known = known and values[high] == values[LOW * watched + o]
+    return known and frame >= table[QUIET]
+
+
 @scan
 def _scan(table, scores, frames, hits):
     """Find what begins, is confirmed and ends among scores."""
     table = integers(table)
-    bests, watched, of, needed, count, at = floats(table[BESTS]), table[WATCHED], table[OF], table[NEEDED], 0, scores
-    for frame in range(table[FRAME], table[FRAME] + frames):
-        for o in range(watched):
-            state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
-            value = doubles(table[VALUES] + 8 * VALUE_COLUMNS * o)
-            raw, take = floats(at)[state[WATCHES]], value[TAKE]
-            x = np.float64(min(raw, np.float32(1)) if 0 < raw < np.inf else np.float32(0))
-            known = value[LOW] == value[HIGH]
-            value[LOW] = (1 - take) * value[LOW] + take * x
-            value[HIGH] = value[LOW] if known else (1 - take) * value[HIGH] + take * x
-            value[NOW] = x
-            if frame < state[QUIET] and value[HIGH] >= value[ON]:
-                value[HIGH] = np.nextafter(value[ON], 0.0)
-        for o in range(watched):
-            state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
-            value = doubles(table[VALUES] + 8 * VALUE_COLUMNS * o)
-            # Most frames of most labels: nothing goes on, nothing is on, and no earlier frame has a vote.
-            if state[RUN] == IDLE and max(value[LOW], value[HIGH]) < value[ON] and of == 1:
+    bests, values, watched, width = floats(table[BESTS]), doubles(table[VALUES]), table[WATCHED], table[WIDTH]
+    of, needed, count, active = table[OF], table[NEEDED], 0, table[ACTIVES]
+    limit, gathered = ON if of == 1 else OFF, floats(table[ROW])
+    at = 0
+    while at < frames:
+        begin = scores + 4 * (width * at + max(0, table[FIRST]))
+        if active == 0 and table[KNOWN] and table[FIRST] >= 0:
+            # Most frames of most nets: nothing goes on, nothing is on, and no earlier frame has a vote.
+            calm = _calm(begin, frames - at, width, watched, table[VALUES], limit)
+            if calm:
+                at += calm
                 continue
-            on, held = value[LOW] >= value[ON], value[LOW] >= value[OFF]
-            may_be_on, may_be_held = value[HIGH] >= value[ON], value[HIGH] >= value[OFF]
-            if table[TOP] > 0 and may_be_held:
+        frame, row = table[FRAME] + at, floats(begin)
+        at += 1
+        if table[FIRST] < 0:
+            for o in range(watched):
+                gathered[o] = row[integers(table[STATES] + 8 * STATE_COLUMNS * o)[WATCHES]]
+            row = gathered
+        if table[KNOWN]:
+            _smoothed(values, row, watched)
+        elif _smoothed_unknown(table, row, frame):
+            table[KNOWN] = 1
+        active = 0
+        for o in range(watched):
+            state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
+            low, high = values[LOW * watched + o], values[HIGH * watched + o]
+            on, held = low >= values[ON * watched + o], low >= values[OFF * watched + o]
+            may_be_on, may_be_held = high >= values[ON * watched + o], high >= values[OFF * watched + o]
+            if table[TOP] > 0 and (held or may_be_held):
                 surely, perhaps = _counts(table, o, LOW, HIGH), _counts(table, o, HIGH, LOW)
                 on, held = on and surely, held and surely
                 may_be_on, may_be_held = may_be_on and perhaps, may_be_held and perhaps
             # With a single vote it matters only while a tag goes on whether a frame is off.
             if on != may_be_on or (
-                held != may_be_held and (state[RUN] != IDLE or (of > 1 and frame >= state[QUIET] - of))
+                held != may_be_held and (state[RUN] != IDLE or (of > 1 and frame >= table[QUIET] - of))
             ):
                 table[UNCERTAIN] = 1
             if of > 1:
                 _vote(state, ON_BITS, ONS, 1 if on else 0, of)
                 _vote(state, HELD_BITS, HELDS, 1 if held else 0, of)
                 on, held = state[ONS] >= needed, state[HELDS] >= needed
-            count = advance(table, state, bests, o, frame, on, not held, np.float32(value[NOW]), hits, count)
-        at += 4 * table[WIDTH]
+            count = advance(
+                table, state, bests, o, frame, on, not held, np.float32(values[NOW * watched + o]), hits, count
+            )
+            active += state[RUN] != IDLE or state[ONS] > 0 or state[HELDS] > 0
     table[FRAME] += frames
+    table[ACTIVES] = active
     return count
 
 
@@ -112,20 +223,21 @@ def _end(table, hits):
     for o in range(table[WATCHED]):
         state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
         count = cut(state, floats(table[BESTS]), o, table[FRAME], hits, count)
-    return count
+    return count  # (votes stay: `reset` comes before the next score)
 
 
 @reset
 def _reset(table, frame, known):
     """Forget everything; of an unknown past, only that nothing is on for a while."""
     table = integers(table)
-    table[FRAME] = frame
-    for o in range(table[WATCHED]):
+    table[FRAME], table[ACTIVES], table[KNOWN] = frame, 0, known
+    table[QUIET] = 0 if known else frame + table[MEMORY]
+    values, watched = doubles(table[VALUES]), table[WATCHED]
+    for o in range(watched):
         state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
-        value = doubles(table[VALUES] + 8 * VALUE_COLUMNS * o)
         forget(state)
-        value[LOW], value[HIGH] = 0.0, 0.0 if known else value[ON]
-        state[QUIET] = 0 if known else frame + table[MEMORY]
+        values[LOW * watched + o] = 0.0
+        values[HIGH * watched + o] = 0.0 if known else values[ON * watched + o]
         state[ON_BITS], state[HELD_BITS], state[ONS], state[HELDS] = 0, 0, 0, 0
     return 0
 
@@ -159,9 +271,12 @@ class TagDetector(Detector):
         needed, of = votes
         self.memory = (math.ceil(-math.log(FORGOTTEN * take) * smooth) if smooth else 1) + (of if of > 1 else 0)
         self._states[:, WATCHES] = watched
-        self._values = np.zeros((len(watched), VALUE_COLUMNS))
-        self._values[:, ON], self._values[:, OFF], self._values[:, TAKE] = on, off, take
-        self._more = [self._values]
+        self._values = np.zeros(ROWS * len(watched) + 1)
+        rows = self._values[:-1].reshape(ROWS, len(watched))
+        rows[ON], rows[OFF], self._values[-1] = on, off, take
+        self._row = np.zeros(len(watched), np.float32)
+        self._more = [self._values, self._row]
+        self.table[ROW], self.table[FIRST] = self._row.ctypes.data, first_of(watched)
         self.table[VALUES] = self._values.ctypes.data
         self.table[[MIN_FRAMES, MAX_FRAMES, HOLD_OFF, MEMORY]] = max(1, min_frames), 0, 0, self.memory
         self.table[[TOP, NEEDED, OF]] = 0 if top is None or top >= len(watched) else top, needed, of

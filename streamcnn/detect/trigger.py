@@ -9,40 +9,53 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamcnn.compiler.kernel import floats, integers
-from streamcnn.detect.hits import BESTS, FRAME, STATES, VALUES, WATCHED, WIDTH, Detector, end, reset, scan
+from streamcnn.detect.hits import BESTS, FRAME, STATES, VALUES, WATCHED, WIDTH, Detector, end, quiet, reset, scan
 from streamcnn.detect.hysteresis import (
     HOLD_OFF,
     IDLE,
     MAX_FRAMES,
     MIN_FRAMES,
+    NEXT,
     RUN,
     STATE_COLUMNS,
     WATCHES,
     advance,
     cut,
+    first_of,
     forget,
 )
 
-ON, OFF = range(2)  # of the float32 values of a watched output
-VALUE_COLUMNS = 2
+ACTIVES, FIRST = (
+    NEXT,
+    NEXT + 1,
+)  # of the table: how many runs go on; the first output, where they stand side by side, else -1
+ON, OFF = range(2)  # rows of float32 values, one column a watched output
 
 
 @scan
 def _scan(table, scores, frames, hits):
     """Find what begins, is confirmed and ends among scores."""
     table = integers(table)
-    bests, watched, count, at = floats(table[BESTS]), table[WATCHED], 0, scores
-    for frame in range(table[FRAME], table[FRAME] + frames):
+    bests, values, watched, width = floats(table[BESTS]), floats(table[VALUES]), table[WATCHED], table[WIDTH]
+    count, at, active = 0, 0, table[ACTIVES]
+    while at < frames:
+        if active == 0 and table[FIRST] >= 0:
+            at += quiet(scores + 4 * width * at, frames - at, width, table[FIRST], watched, table[VALUES])
+            if at == frames:
+                break
+        frame, row = table[FRAME] + at, floats(scores + 4 * width * at)
+        active = 0
         for o in range(watched):
             state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
-            value = floats(table[VALUES] + 4 * VALUE_COLUMNS * o)
-            score = floats(at)[state[WATCHES]]
-            begins = value[ON] <= score < np.inf
+            score = row[state[WATCHES]]
+            begins = values[ON * watched + o] <= score < np.inf
             if begins or state[RUN] != IDLE:
-                ends = not value[OFF] <= score < np.inf
+                ends = not values[OFF * watched + o] <= score < np.inf
                 count = advance(table, state, bests, o, frame, begins, ends, score, hits, count)
-        at += 4 * table[WIDTH]
+                active += state[RUN] != IDLE
+        at += 1
     table[FRAME] += frames
+    table[ACTIVES] = active
     return count
 
 
@@ -54,6 +67,7 @@ def _end(table, hits):
     for o in range(table[WATCHED]):
         state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
         count = cut(state, floats(table[BESTS]), o, table[FRAME], hits, count)
+    table[ACTIVES] = 0
     return count
 
 
@@ -61,7 +75,7 @@ def _end(table, hits):
 def _reset(table, frame, known):  # noqa: ARG001 (what matters of the past matters for `memory` frames only)
     """Forget everything."""
     table = integers(table)
-    table[FRAME] = frame
+    table[FRAME], table[ACTIVES] = frame, 0
     for o in range(table[WATCHED]):
         forget(integers(table[STATES] + 8 * STATE_COLUMNS * o))
     return 0
@@ -93,8 +107,9 @@ class TriggerDetector(Detector):
         self.thresholds[list(watched)] = on
         self.memory = max(1, hold_off)
         self._states[:, WATCHES] = watched
-        self._values = np.array([on, off], np.float32).T.copy()
+        self._values = np.array([on, off], np.float32)
         self._more = [self._values]
         self.table[VALUES] = self._values.ctypes.data
         self.table[[MIN_FRAMES, MAX_FRAMES, HOLD_OFF]] = max(1, min_frames), max_frames or 0, hold_off
+        self.table[FIRST] = first_of(watched)
         self.reset()

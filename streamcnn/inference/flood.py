@@ -2,7 +2,7 @@
 
 Rules. The session is cut into windows of a second, by the position of the score with which something is decided. In each,
 so many events of a detector may begin; of those beyond that nothing is told, in no phase, and their number is told once,
-with the last score of the window. What has begun to be told is told to its end.
+with the first score behind the window. What has begun to be told is told to its end.
 
 So it depends on the signal alone what is told, not on how fast anybody reads it.
 """
@@ -60,7 +60,7 @@ def window_of(runner, frame):
 def turn(runner, frame, ended, hit):
     """Go on to the window of a score; return how many hits that gave: one where something was suppressed, written to `hit`.
 
-    `ended`: 1 where the scores end before that one, 0 elsewhere.
+    `ended`: 1 where the scores end with that one, 0 elsewhere.
     """
     window, before = max(window_of(runner, frame), runner[IN_WINDOW]), runner[IN_WINDOW]
     if window == before and not ended:
@@ -72,7 +72,7 @@ def turn(runner, frame, ended, hit):
         return 0
     first = -((runner[STARTED] - before * runner[WINDOW]) // runner[SCORE_HOP])
     behind = -((runner[STARTED] - (before + 1) * runner[WINDOW]) // runner[SCORE_HOP])
-    behind = min(behind, integers(runner[DETECTOR])[FRAME])
+    given = integers(runner[DETECTOR])[FRAME]
     hit[OUTPUT], hit[PHASE], hit[PEAK], hit[TRUNCATED] = 0, FLOOD, suppressed, ended
-    hit[ONSET], hit[END], hit[DECIDED] = first, behind, behind - 1
+    hit[ONSET], hit[END], hit[DECIDED] = first, min(behind, given), min(behind, given - 1)
     return 1

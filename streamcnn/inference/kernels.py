@@ -175,7 +175,7 @@ def hand_over(stream, k, count, ended):
             count += 1
     runner[HITS] = 0
     if runner[SUPPRESSED] > 0:
-        count += turn(runner, integers(runner[DETECTOR])[NEXT_SCORE], ended, hit_row(stream, k, count))
+        count += turn(runner, integers(runner[DETECTOR])[NEXT_SCORE] - 1, ended, hit_row(stream, k, count))
     return count
 
 
