@@ -251,8 +251,8 @@ class Net(Record, kw_only=True):
             )
         if (self.normalized or self.noise_rms is not None) and self.template is None:
             raise ValueError("`normalized` and `noise_rms` are for a `template`")
-        if self.template == ():
-            raise ValueError("Expected at least one `template`")
+        if self.template == () or any("\0" in str(path) or not str(path) for path in self.templates):
+            raise ValueError(f"Expected the paths of sound files for `template`, got `{self.template!r}`")
         _refuse_infinite("noise_rms", self.noise_rms)
 
     @property
@@ -283,6 +283,7 @@ class Clips(Record, kw_only=True):
 
     def __post_init__(self):
         """Refuse what has no place in the type."""
+        _refuse_infinite("most_mb", self.most_mb)
         if not 0 < self.longest <= MAX_CLIP_S or max(self.before, self.after) > MAX_CLIP_S:
             raise ValueError(f"Expected `before`, `after` and `longest` of at most {MAX_CLIP_S:g} s, `longest` above 0")
 
@@ -336,6 +337,10 @@ class Journal(Record, kw_only=True):
     path: Path | None = None
     keep: Duration = Duration(30 * 86400.0)
     most_mb: Positive = 1000.0
+
+    def __post_init__(self):
+        """Refuse what has no place in the type."""
+        _refuse_infinite("most_mb", self.most_mb)
 
     @property
     def place(self) -> Path:

@@ -170,8 +170,9 @@ class Pipeline:
 
     @property
     def open(self) -> bool:
-        """Whether an event, or a run of NaN or Inf samples, has begun that has not ended."""
-        return self._table[T.BAD_FROM] != T.NOWHERE or any(runner.detector.open for runner in self.runners)
+        """Whether an event, or a run of NaN or Inf samples, has begun that has not ended, or a flood that was not told."""
+        flooded = self._runner_tables[:, T.SUPPRESSED].any()
+        return self._table[T.BAD_FROM] != T.NOWHERE or flooded or any(runner.detector.open for runner in self.runners)
 
     @property
     def certain(self) -> bool:

@@ -83,7 +83,7 @@ class StreamService:
         self._pipeline.prepare()
         self._guard = Guard(importances or [None] * len(listeners))
         self._recording: Recording | None = None
-        self._clips = None if clips is None else ClipWriter(clips, source.rate, source.channels)
+        self._clips = None if clips is None else ClipWriter(name, clips, source.rate, source.channels)
         if record_to is not None:
             nets = {runner.listener.name: runner.net for runner in self._pipeline.runners}
             session = Session(

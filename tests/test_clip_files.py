@@ -60,7 +60,7 @@ def read(folder: Path) -> list[tuple[np.ndarray, dict]]:
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_clip_holds_the_very_samples_around_its_event(tmp_path: Path, channels: int):
     """From `before` its beginning to `after` its end, bit for bit, with the event in its comment."""
-    writer, x = ClipWriter(settings(tmp_path / "clips"), RATE, channels), signal(3000, channels)
+    writer, x = ClipWriter("mic1", settings(tmp_path / "clips"), RATE, channels), signal(3000, channels)
     play(writer, x[:1000])
     writer.note(event(900, 950))
     assert read(tmp_path / "clips") == []  # what comes after it has not come
@@ -72,7 +72,7 @@ def test_a_clip_holds_the_very_samples_around_its_event(tmp_path: Path, channels
 
 def test_what_goes_on_is_clipped_when_it_ends_or_is_long_enough(tmp_path: Path):
     """A tag's clip waits for its end; one that goes on and on is cut at `longest`."""
-    writer, x = ClipWriter(settings(tmp_path, longest=Duration(1.0)), RATE, 1), signal(6000)
+    writer, x = ClipWriter("mic1", settings(tmp_path, longest=Duration(1.0)), RATE, 1), signal(6000)
     play(writer, x[:500])
     writer.note(event(400, None))
     play(writer, x[500:1000], 500)
@@ -88,7 +88,7 @@ def test_what_goes_on_is_clipped_when_it_ends_or_is_long_enough(tmp_path: Path):
 
 def test_frames_that_never_came_are_silence_in_a_clip(tmp_path: Path):
     """Positions in a clip are true across a gap."""
-    writer, x = ClipWriter(settings(tmp_path), RATE, 1), signal(2000)
+    writer, x = ClipWriter("mic1", settings(tmp_path), RATE, 1), signal(2000)
     play(writer, x[:1000])
     play(writer, x[1050:], 1050)
     writer.note(event(1000, 1001))
@@ -101,7 +101,7 @@ def test_frames_that_never_came_are_silence_in_a_clip(tmp_path: Path):
 
 def test_samples_between_the_bits_are_rounded_and_that_is_said(tmp_path: Path):
     """What 24 bits do not hold, or full scale does not, is marked as not exact."""
-    writer, x = ClipWriter(settings(tmp_path), RATE, 1), signal(1000) * np.float32(1.3)
+    writer, x = ClipWriter("mic1", settings(tmp_path), RATE, 1), signal(1000) * np.float32(1.3)
     play(writer, x)
     writer.note(event(500, 501))
     writer.close()
@@ -113,7 +113,7 @@ def test_samples_between_the_bits_are_rounded_and_that_is_said(tmp_path: Path):
 def test_clips_of_other_detectors_and_too_many_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Only the detectors named get clips, and beyond an age or a size the oldest are removed."""
     monkeypatch.setattr(clips, "TIDY_S", 0.0)
-    writer, x = ClipWriter(settings(tmp_path, detectors=("ramp",), most_mb=0.0025), RATE, 1), signal(3000)
+    writer, x = ClipWriter("mic1", settings(tmp_path, detectors=("ramp",), most_mb=0.0025), RATE, 1), signal(3000)
     play(writer, x)
     for start in range(300, 2700, 300):
         writer.note(event(start, start + 1))
@@ -121,6 +121,12 @@ def test_clips_of_other_detectors_and_too_many_are_not_kept(tmp_path: Path, monk
         writer.settle(sync=False)
         for path in tmp_path.glob("*.flac"):
             os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 10))
+    mine = tmp_path / "mic1.flac"
+    mine.write_bytes(b"not a clip of ours")
+    os.utime(mine, (0, 0))
+    writer.settle(sync=False)
+    assert mine.exists()
+    mine.unlink()
     left = [about["start_sample"] for _, about in read(tmp_path)]
     assert left == [2400] or left == [2100, 2400]
     os.utime(next(tmp_path.glob("*.flac")), (0, 0))
@@ -134,8 +140,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_and_a_full_disk_a_notice(
     """What is wrong from the start is refused; what goes wrong later is told and stops nothing."""
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="no clips can be written there"):
-        ClipWriter(settings(tmp_path / "file"), RATE, 1)
-    writer = ClipWriter(settings(tmp_path / "clips"), RATE, 1)
+        ClipWriter("mic1", settings(tmp_path / "file"), RATE, 1)
+    writer = ClipWriter("mic1", settings(tmp_path / "clips"), RATE, 1)
     play(writer, signal(1000))
     os.rename(tmp_path / "clips", tmp_path / "gone")
     writer.note(event(500, 501))
@@ -150,7 +156,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_and_a_full_disk_a_notice(
 
 def test_all_readers_of_a_tape_hear_the_same(tmp_path: Path):
     """A tape hands each block to everybody, in order, and at its end what is left."""
-    writers = [ClipWriter(settings(tmp_path / name), RATE, 1) for name in "ab"]
+    writers = [ClipWriter("mic1", settings(tmp_path / name), RATE, 1) for name in "ab"]
     tape, x = Tape(1, RATE, writers), signal(2000)
     for writer in writers:
         writer.note(event(500, 501))

@@ -68,7 +68,7 @@ def test_paths_start_at_the_configuration(tmp_path: Path):
         (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "kind: tag, labels: [a, a]"), 8, ["`a` twice"]),
         (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "on: 0.5"), 8, ["detector", "kind"]),
         (("kind: peak", "kind: peek"), 8, ["streams[0].nets[0].detector.kind", "'peek'"]),
-        (("net: nets/ramp.safetensors\n", "\n"), 6, ["streams[0].nets[0]", "missing required field `net`"]),
+        (("net: nets/ramp.safetensors\n", "\n"), 6, ["streams[0].nets[0]", "one of `net`", "got none"]),
         (("gain: 2.0", "gain: .inf"), 4, ["streams[0].source", "finite", "gain"]),
         (("threshold: 0.6", "threshold: .nan"), 8, ["streams[0].nets[0].detector", "finite", "threshold"]),
         (("refractory: 10ms", "refractory: 9999999999d"), 8, ["refractory", "ten years"]),
@@ -126,3 +126,59 @@ def test_only_one_stream_reads_standard_input():
     two = f"streams: [{stream.replace('NAME', 'a')}, {stream.replace('NAME', 'b')}]"
     with pytest.raises(ConfigError, match="two read standard input"):
         config.parse(two, Path("x.yaml"))
+
+
+@pytest.mark.parametrize("word", ["falsetto", "true-north", "1e5kick", "off", "on", "no", "2e3x"])
+def test_words_are_words(word: str):
+    """What only begins like a boolean or a number is a word, and so are YAML 1.1's `on` and `off`."""
+    text = f"streams: [{{name: {word}, nets: [{{name: n, net: ramp, detector: {{kind: peak, label: {word}}}}}]}}]"
+    (stream,) = config.parse(text, Path("x.yaml")).streams
+    assert (stream.name, stream.nets[0].detector.label) == (word, word)
+
+
+def test_a_preset_is_a_name():
+    """`detector: ramp` is the detector that the preset stands for, and other names are refused."""
+    text = "streams: [{name: s, nets: [{name: n, net: ramp, detector: PRESET}]}]"
+    (stream,) = config.parse(text.replace("PRESET", "ramp"), Path("x.yaml")).streams
+    assert stream.nets[0].settings == config.PRESETS["ramp"]
+    with pytest.raises(ConfigError, match="ramq"):
+        config.parse(text.replace("PRESET", "ramq"), Path("x.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("detector", "said"),
+    [
+        ("{kind: peak, threshold: 1, false_alarm: 1e-6}", "got both"),
+        ("{kind: peak, false_alarm: 0.6}", "false_alarm"),
+        ("{kind: trigger, on: 1, max_duration: 1s, min_duration: 2s}", "max_duration"),
+        ("{kind: trigger, on: .nan}", "finite"),
+        ("{kind: tag, votes: {needed: 4, of: 3}}", "4 of 3"),
+        ("{kind: tag, top: 0}", "top"),
+        ("{kind: measure, every: 0s}", "above 0"),
+        ("{kind: measure, change: .inf}", "finite"),
+        ("{kind: peak, most_per_s: 0}", "most_per_s"),
+    ],
+)
+def test_settings_that_contradict_themselves_are_refused(detector: str, said: str):
+    """Thresholds out of order, durations that cannot be, and two answers to one question are named with their place."""
+    with pytest.raises(ConfigError, match=rf"x.yaml:1: at streams\[0\].nets\[0\].detector.*{said}"):
+        config.parse(f"streams: [{{name: s, nets: [{{name: n, net: ramp, detector: {detector}}}]}}]", Path("x.yaml"))
+
+
+def test_paths_begin_at_the_configuration(tmp_path: Path):
+    """Files named in a configuration are looked for beside it: nets, templates, filters, keys, journal and clips."""
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "streams: [{name: s, clips: {folder: clips}, nets: [{name: a, net: nets/a.safetensors}, {name: b, net: ramp},"
+        " {name: c, template: c.wav}, {name: d, template: [c.wav, /d.wav]}, {name: e, fir: taps.txt}]}]\n"
+        "publish: {bind: 'tcp://*:5556', curve: {secret: a.key_secret, clients: keys}}\njournal: {path: j.db}\n"
+    )
+    loaded = config.load(path)
+    (stream,) = loaded.streams
+    assert [net.net for net in stream.nets[:2]] == [str(tmp_path / "nets/a.safetensors"), "ramp"]
+    assert [net.templates for net in stream.nets[2:4]] == [
+        (tmp_path / "c.wav",), (tmp_path / "c.wav", Path("/d.wav"))
+    ]  # fmt: skip
+    assert (stream.nets[4].fir, stream.clips.folder) == (tmp_path / "taps.txt", tmp_path / "clips")
+    assert loaded.publish.curve == config.Curve(secret=tmp_path / "a.key_secret", clients=tmp_path / "keys")
+    assert loaded.journal.place == tmp_path / "j.db"

@@ -262,3 +262,82 @@ def test_queries_select(path: Path):
     numbered += journal.append([DETECTION])
     assert len(list(rows)) == 2
     journal.close()
+
+
+def test_what_is_kept_is_settled_from_the_start(path: Path):
+    """A process that begins says of all that was kept before that it is complete, also right after a crash."""
+    for _ in range(3):
+        journal = Journal(path)
+        (event,) = journal.append([DETECTION])
+        journal._let_go()  # as a crash does it
+        os.close(journal._locked)
+    journal = Journal(path)
+    assert journal.seq > event.seq
+    journal.close()
+
+
+def test_numbers_outlive_the_journal(path: Path):
+    """After crashes in quick succession and the loss of the file, no number is used again."""
+    for _ in range(3):
+        journal = Journal(path)
+        (event,) = journal.append([DETECTION])
+        journal._let_go()
+        os.close(journal._locked)
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    journal = Journal(path)
+    assert journal.append([DETECTION])[0].seq > event.seq
+    journal.close()
+
+
+def test_a_page_ends_where_it_is_complete(path: Path):
+    """No event beyond the number up to which a page is complete is in it."""
+    for journal in (Journal(path), Journal()):
+        events = journal.append([DETECTION, OTHER] * 5)
+        rows = journal.page(["detection."], 0, 100, events[5].seq)
+        assert [row.seq for row in rows] == [event.seq for event in events[:6]]
+        journal.close()
+
+
+def test_damage_that_a_reader_finds_is_mended_by_the_writer(path: Path):
+    """Who asks for a damaged page is refused, and then the journal is set aside and a new one begun."""
+    journal = Journal(path)
+    journal.append([DETECTION] * 3000)
+    assert _checkpointed(path)
+    with path.open("r+b") as file:
+        file.seek(4096 * 40)
+        file.write(b"\xff" * 4096 * 200)
+    with pytest.raises(JournalError, match="cannot be read"):
+        journal.page([""], 0, 3000)
+    publisher = journal.publisher
+    journal.tend()
+    assert "damaged" in journal.notice
+    assert journal.publisher != publisher
+    (event,) = journal.append([DETECTION])
+    assert [row.seq for row in journal.page([""], 0, 10)] == [event.seq]
+    journal.close()
+
+
+def test_a_folder_that_goes_away_and_comes_back_loses_nothing(path: Path):
+    """While the journal cannot be reached nobody is told that nothing is missing; afterwards it goes on."""
+    journal = Journal(path)
+    first = journal.append([DETECTION])
+    path.parent.rename(path.parent.with_name("away"))
+    journal.tend()
+    with pytest.raises(JournalError, match="just now"):
+        journal.page([""], 0, 10)
+    path.parent.with_name("away").rename(path.parent)
+    wait_until(lambda: journal.tend() or journal._db is not None, "the journal")
+    first += journal.append([DETECTION])
+    assert [row.seq for row in journal.page([""], 0, 10)] == [event.seq for event in first]
+    journal.close()
+
+
+def test_foreign_rows_harm_nobody(path: Path):
+    """A row that is no text is left out, for readers and for pages."""
+    journal = Journal(path)
+    events = journal.append([DETECTION])
+    journal._db.execute("INSERT INTO events VALUES (5, 0, ?, x'00ff')", (DETECTION.topic,))
+    assert [row.seq for row in journal.page([""], 0, 10)] == [events[0].seq]
+    assert kept(path) == events
+    journal.close()

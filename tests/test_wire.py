@@ -415,6 +415,78 @@ def test_somebody_who_never_answers_is_named():
     assert not following.events
 
 
+def page(following: Following, publisher: str, seq: int, events: list[bytes], *, more: bool = False) -> None:
+    """Answer a follower's question."""
+    number = messages.question_of(following.question(0.0)).id
+    raw = [msgspec.Raw(event) for event in events]
+    following.answer(messages.encode(messages.Page(id=number, publisher=publisher, seq=seq, more=more, events=raw)))
+
+
+def beat(publisher: str, seq: int, **topics: int) -> bytes:
+    """A heartbeat."""
+    return messages.encode(messages.Heartbeat(publisher=publisher, seq=seq, topics={DETECTION.topic: seq, **topics}))
+
+
+def numbers(following: Following) -> list[int]:
+    """Take what a follower gives."""
+    return [following.events.popleft()[0].seq for _ in range(len(following.events))]
+
+
+def one(seq: int, prev: int | None = None) -> bytes:
+    """A detection with a number."""
+    return to_json(DETECTION.numbered(seq, prev))
+
+
+def test_what_is_heard_before_the_snapshot_comes_is_given():
+    """A slow snapshot swallows nothing of what was published meanwhile."""
+    following = Following(["detection."])
+    for seq in (11, 12, 13):
+        following.message(b"t", one(seq, seq - 1))
+    page(following, "p", 13, [one(13, 12)])
+    assert numbers(following) == [11, 12, 13]
+
+
+def test_a_page_and_what_was_heard_with_it_are_given_once():
+    """What comes both by page and live is given once, in order, by strict followers and by others."""
+    for strict in (True, False):
+        following = Following(["detection."], strict=strict, since=10)
+        following.message(b"t", one(12, 11))
+        following.message(b"t", one(13, 12))
+        page(following, "p", 12, [one(11, 10), one(12, 11)])
+        following.message(b"t", one(14, 13))
+        assert numbers(following) == [11, 12, 13, 14]
+
+
+def test_a_new_record_gives_nothing_twice():
+    """The first event of a new record that comes before its name is known is not given again with the rest."""
+    following = Following(["detection."])
+    page(following, "old", 10, [])
+    following.message(b"t", one(1000))
+    following.message(b"heartbeat.", beat("new", 1000))
+    page(following, "new", 1000, [one(998), one(999, 998), one(1000, 999)])
+    assert numbers(following) == [1000, 998, 999]
+
+
+def test_a_record_that_began_anew_under_the_same_name_is_noticed():
+    """A publisher whose numbers have gone back, whatever happened to it, is heard from its beginning."""
+    following = Following(["detection."], strict=True, since=5000)
+    page(following, "p", 5000, [])
+    following.message(b"heartbeat.", beat("p", 20))
+    page(following, "p", 20, [])
+    page(following, "p", 20, [one(19), one(20, 19)])
+    assert numbers(following) == [19, 20]
+
+
+def test_an_event_that_cannot_be_read_is_said_once():
+    """An event of a later schema is an error, and what comes behind it is given; nobody asks for it again and again."""
+    later = one(11).replace(b'"schema":1', b'"schema":9')
+    following = Following(["detection."], strict=True, since=10)
+    with pytest.raises(SubscribeError, match="schema 9"):
+        page(following, "p", 12, [later, one(12, 11)])
+    assert numbers(following) == [12]
+    assert following.question(0.1) is None
+
+
 def test_malformed_endpoints_and_messages_are_refused():
     """A subscriber refuses a malformed endpoint, and tells of a message that is not two frames."""
     with pytest.raises(EndpointError, match="looks like tcp"):

@@ -47,6 +47,8 @@ def command(events: Path, labels: Path, tolerance: float, rate: int | None, as_j
 
     An event is found if a detection of its label begins within the tolerance of its onset; each counts once.
     """
+    if not math.isfinite(tolerance):
+        raise InputError(f"--tolerance is {tolerance}, expected a finite number of seconds")
     found, (labelled, by_file) = _found(events, rate), _labelled(labels)
     if not by_file:
         files = {one.file for one in found}
@@ -113,7 +115,7 @@ def _detections(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the detections of a file, each with where it stands."""
     lines = _lines(path)
     if path.suffix == ".csv":
-        for number, row in enumerate(csv.DictReader(lines), 2):
+        for number, row in _rows(path, csv.DictReader(lines)):
             yield f"{path}:{number}", _typed(f"{path}:{number}", row)
         return
     for number, line in enumerate(lines, 1):
@@ -132,11 +134,11 @@ def _detections(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
 def _typed(where: str, row: dict[str, str]) -> dict[str, object]:
     """Return a row of CSV with the fields that are numbers as such."""
     try:
-        return row | {
-            "start_sample": int(row["start_sample"]),
-            "position": float(row["position"]),
-            "time_s": float(row["time_s"]) if row["time_s"] else None,
-        }
+        numbers = {"position": float(row["position"]), "time_s": float(row["time_s"]) if row["time_s"] else None}
+        texts = {name: row[name] for name in ("id", "phase", "kind", "label", "session")}
+        if None in texts.values() or not all(map(math.isfinite, filter(None, numbers.values()))):
+            raise ValueError("a field is missing, or not finite")
+        return {**numbers, **texts, "start_sample": int(row["start_sample"])}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where}: is no detection: {error}", "give what 'replay -o X.csv' wrote") from error
 
@@ -150,7 +152,7 @@ def _labelled(path: Path) -> tuple[list[Occurrence], bool]:
             f"{path}:1: has no column '{min(missing)}'", "a header line names onset, label and perhaps file"
         )
     labelled = []
-    for number, row in enumerate(reader, 2):
+    for number, row in _rows(path, reader):
         try:
             onset = float(row["onset"])
         except (TypeError, ValueError):
@@ -163,9 +165,17 @@ def _labelled(path: Path) -> tuple[list[Occurrence], bool]:
     return labelled, "file" in reader.fieldnames
 
 
+def _rows(path: Path, reader: csv.DictReader) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a table with the numbers of their lines."""
+    try:
+        yield from enumerate(reader, 2)
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: is not CSV: {error}") from error
+
+
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -44,8 +44,8 @@ from streamcnn.detect.hysteresis import (
 from streamcnn.detect.hysteresis import STATE_COLUMNS as RUN_COLUMNS
 
 # Of the table: what `reset` needs, the settings (TOP 0: all labels count), how many labels something goes on with, whether
-# nothing is unknown, until which frame it is known that nothing is on, and the first watched output, where they stand side by side,
-# else -1 and a place to gather them.
+# nothing is unknown, until which frame it is known that nothing is on, and the first watched output, where they stand side by
+# side, else -1 and a place to gather them.
 MEMORY, TOP, NEEDED, OF, ACTIVES, KNOWN, QUIET, FIRST, ROW = range(NEXT, NEXT + 9)
 # Columns of the state beside the run's: which of the last frames were on, and which not off, a bit each, and how many.
 ON_BITS, HELD_BITS, ONS, HELDS = range(RUN_COLUMNS, RUN_COLUMNS + 4)
@@ -79,7 +79,8 @@ def _vote(state, bits, count, yes, of):
 @inlined
 def _taken(raw):
     """Return a score as it counts."""
-    return np.float64(min(raw, np.float32(1)) if 0 < raw < np.inf else np.float32(0))
+    x = raw if raw < np.float32(1) else np.float32(1)  # (no `and` and no `min`, which make branches of it)
+    return np.float64(x if (raw > np.float32(0)) & (raw < np.float32(np.inf)) else np.float32(0))
 
 
 @inlined

@@ -11,6 +11,7 @@ Whoever listens in a room listens to people too: nothing is written unless a fol
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ SUFFIX = ".flac"
 TIDY_S = 60.0
 SLACK_S = 5.0  # of signal that is kept beyond what any clip needs: an event is told somewhat later than it is heard
 MOST_WAITING = 1000  # events
+_NAME = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+\.(\d{8}T\d{6}\.\d{6}Z|\d+)\.-?\d+\.flac")  # of what we wrote
 
 
 @dataclass
@@ -46,7 +48,8 @@ class ClipWriter:
     `error`: why the last clip could not be written, None while all is well. Raises InputError where the folder cannot be made.
     """
 
-    def __init__(self, settings: Settings, rate: int, channels: int):
+    def __init__(self, stream: str, settings: Settings, rate: int, channels: int):
+        self._stream = stream
         self.error: str | None = None
         self._settings, self._rate = settings, rate
         self._before, self._after, self._longest = (
@@ -156,10 +159,12 @@ class ClipWriter:
                 partial.unlink()
 
     def _tidy(self) -> None:
-        """Remove clips that are too old, or too many."""
+        """Remove clips of this stream that are too old, or too many."""
         oldest_s, most_bytes = time.time() - self._settings.keep, self._settings.most_mb * 1e6
         clips = []
-        for path in self._settings.folder.glob(f"*{SUFFIX}"):
+        for path in self._settings.folder.glob(f"{self._stream}.*{SUFFIX}"):
+            if not _NAME.fullmatch(path.name):
+                continue  # somebody else's
             with contextlib.suppress(OSError):
                 status = path.stat()
                 clips.append((status.st_mtime, status.st_size, path))

@@ -41,6 +41,7 @@ RETRY_S = 1.0
 TIDY_S = 10.0
 TIDIED = 20_000  # events that are removed at once, at most
 BUSY_S = 10.0
+MOST_SEQ = 2**63 - 1
 _TRANSIENT = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")
 
 _SCHEMA = """
@@ -85,11 +86,12 @@ class Journal:
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._dropped, self._aside, self._failed_s, self._tidied_s = 0, None, -RETRY_S, time.monotonic()
+        self._damage: sqlite3.DatabaseError | None = None  # that a reader came across
         self._new, self._closing, self._syncer = threading.Event(), threading.Event(), None
         if path is not None:
             self._locked = _lock(path)
             try:
-                self._open()
+                self._open(beginning=True)
             except BaseException:
                 os.close(self._locked)
                 raise
@@ -133,9 +135,13 @@ class Journal:
         """Write what has to wait, and remove what is too old or too much; to be called now and then."""
         if self.path is None:
             return
+        if self._damage is not None:
+            with self._troubles():
+                raise self._damage
         if self._db is not None and self._gone():
             self._let_go()
             self._aside = f"{self.path}: was removed; a new journal was begun"
+        if self._db is None and time.monotonic() - self._failed_s >= RETRY_S:
             with self._troubles():
                 self._open()
         if self._waiting:
@@ -146,15 +152,16 @@ class Journal:
                     return  # there is more of it
                 self._tidied_s = time.monotonic()
 
-    def page(self, topics: Sequence[str], after: int, most: int) -> list[Kept]:
+    def page(self, topics: Sequence[str], after: int, most: int, upto: int = MOST_SEQ) -> list[Kept]:
         """Return, in order, at most so many of the events with a number above `after` whose topics begin with one of these.
 
-        Raises JournalError where the file cannot be read.
+        None above `upto`: of those, others that come before may not be there yet. Raises JournalError where the file
+        cannot be read.
         """
         with self._lock:  # before the file is read: what is written meanwhile is in both, and not in neither
-            waiting = [row for row in self._waiting if row.seq > after and row.topic.startswith(tuple(topics))]
+            waiting = [row for row in self._waiting if after < row.seq <= upto and row.topic.startswith(tuple(topics))]
         with self._reading:
-            kept = [] if self._reader is None else self._page_of_file(topics, after, most)
+            kept = [] if self.path is None else self._page_of_file(topics, after, most, upto)
         newest = kept[-1].seq if kept else after
         return kept + [row for row in waiting if row.seq > newest][: most - len(kept)]
 
@@ -179,22 +186,23 @@ class Journal:
         if self._db is not None:
             with self._troubles():
                 self._db.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (self._seq,))
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._reserve(self._seq)
+                _checkpoint(self._db, "TRUNCATE")
         self._let_go()
         os.close(self._locked)
 
     # The file
 
-    def _open(self) -> None:
-        """Open the file, or begin it; a damaged one is set aside."""
+    def _open(self, *, beginning: bool = False) -> None:
+        """Open the file, or begin it; a damaged one is set aside. At the `beginning` it must be there: it says the numbers."""
         try:
             self._db = self._opened()
         except sqlite3.DatabaseError as error:
             name = getattr(error, "sqlite_errorname", "") or ""
-            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            if _is_damage(error):
                 self._set_aside(error)
                 self._db = self._opened()
-            elif name.startswith(_TRANSIENT):
+            elif name.startswith(_TRANSIENT) and not beginning:
                 self._failed(error)
                 return
             else:
@@ -214,7 +222,7 @@ class Journal:
                     "update streamcnn, or give journal.path another name",
                 )
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = OFF")  # `_sync` does it
+            db.execute("PRAGMA synchronous = NORMAL")  # only when the log begins anew; `_sync` does the rest
             db.execute("PRAGMA wal_autocheckpoint = 0")
             if version == 0:
                 if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
@@ -223,8 +231,12 @@ class Journal:
                 marks = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
                 db.executescript(f"BEGIN; {_SCHEMA} {state} {marks} COMMIT;")
             state = dict(db.execute("SELECT name, value FROM state"))
+            if not isinstance(state.get("publisher"), str) or not isinstance(state.get("reserved"), int):
+                raise InputError(
+                    f"{self.path}: is a journal that lacks its own state", "give journal.path another name"
+                )
             self.publisher, self._reserved = state["publisher"], state["reserved"]
-            self._seq = max(self._seq, self._reserved)
+            self._seq = self._settled = max(self._seq, self._reserved, self._reserved_before())
             self._last = {**dict(db.execute("SELECT topic, seq FROM topics")), **self._last}
         except BaseException:
             db.close()
@@ -245,6 +257,7 @@ class Journal:
             try:
                 if self._seq > self._reserved - RESERVED // 2:
                     reserved = self._seq + RESERVED
+                    self._reserve(reserved)
                     self._db.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (reserved,))
                     self._reserved = reserved
                 self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
@@ -261,6 +274,16 @@ class Journal:
             self._new.set()
             lost = f"{self._dropped} events could not be kept" if self._dropped else None
             self.notice = "; ".join(filter(None, [self._aside, lost])) or None
+
+    def _reserve(self, number: int) -> None:
+        """Note beside the journal too up to where numbers are reserved: should the file be lost, they are not used again."""
+        os.pwrite(self._locked, f"{number:020d}".encode(), 0)
+        os.fsync(self._locked)
+
+    def _reserved_before(self) -> int:
+        """Return up to where numbers were reserved, 0 where that is not known."""
+        text = os.pread(self._locked, 20, 0)
+        return int(text) if text.isdigit() else 0
 
     def _tidy(self) -> bool:
         """Remove some of what is too old or too much; return whether there may be more."""
@@ -283,13 +306,13 @@ class Journal:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            name = getattr(error, "sqlite_errorname", "") or ""
-            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            if _is_damage(error):
                 self._let_go()
-                self._set_aside(error)
+                with contextlib.suppress(OSError):
+                    self._set_aside(error)
             else:
                 self._failed(error)
-        except (JournalError, InputError) as error:  # of a file that was moved or changed under us
+        except (JournalError, InputError, OSError) as error:  # of a file that was moved or changed under us
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
@@ -302,7 +325,7 @@ class Journal:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
-        self.publisher = secrets.token_hex(8)
+        self.publisher, self._damage = secrets.token_hex(8), None
         self._seq, self._reserved = max(self._seq, time.time_ns() // 1_000_000), 0
         self.notice = self._aside = f"{self.path}: was damaged ({error}); it was set aside as {aside.name}"
 
@@ -310,8 +333,10 @@ class Journal:
         """Whether somebody has removed or replaced the file: what is written then, nobody will ever read."""
         try:
             return self.path.stat().st_ino != self._inode
-        except OSError:
+        except FileNotFoundError:
             return True
+        except OSError:  # a folder that cannot be looked into just now
+            return False
 
     def _let_go(self) -> None:
         with self._reading:
@@ -323,28 +348,25 @@ class Journal:
 
     def _sync(self) -> None:
         """Each second, bring what was written to the disk, and from the log into the file."""
-        db = None
         while not self._closing.is_set():
             self._new.wait()
             self._new.clear()
             if self._closing.wait(SYNC_S):
                 break
             try:
-                db = db or _connected(self.path)
-                db.execute("PRAGMA synchronous = FULL")
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                with contextlib.closing(_connected(self.path)) as db:  # anew: it may be another file by now
+                    _checkpoint(db, "PASSIVE")
             except sqlite3.Error as error:
                 self.notice = self.notice or f"{self.path}: cannot be synced: {error}"
-                if db is not None:
-                    db.close()
-                    db = None
-        if db is not None:
-            db.close()
 
-    def _page_of_file(self, topics: Sequence[str], after: int, most: int) -> list[Kept]:
+    def _page_of_file(self, topics: Sequence[str], after: int, most: int, upto: int) -> list[Kept]:
+        if self._reader is None:
+            raise JournalError(f"{self.path}: cannot be read just now", "see the daemon's health")
         try:
-            return _page(self._reader, topics, after, most)
+            return _page(self._reader, topics, after, most, upto)
         except sqlite3.Error as error:
+            if _is_damage(error):
+                self._damage = error  # whoever writes it sets it aside
             raise JournalError(f"{self.path}: cannot be read: {error}", "see 'streamcnn events'") from error
 
 
@@ -357,6 +379,8 @@ class Query(NamedTuple):
 
 
 _ALL = Query()
+_COLUMNS = "SELECT seq, at, topic, payload FROM events"
+_IS_TEXT = "typeof(payload) = 'text' AND typeof(topic) = 'text'"  # as of every row that we wrote
 
 
 def read(path: Path, query: Query = _ALL) -> Iterator[Kept]:
@@ -378,28 +402,38 @@ def read(path: Path, query: Query = _ALL) -> Iterator[Kept]:
             if version > VERSION:
                 raise InputError(f"{path}: a journal of version {version}, this streamcnn reads version {VERSION}",
                                  "update streamcnn")  # fmt: skip
-            sql = "SELECT seq, at, topic, payload FROM events WHERE " + " AND ".join(["1", *chosen]) + " ORDER BY seq"
+            sql = f"{_COLUMNS} WHERE {' AND '.join([_IS_TEXT, *chosen])} ORDER BY seq"
             yield from (Kept(*row) for row in db.execute(sql, list(chosen.values())))
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be read: {error}", "is it a journal of streamcnn?") from error
 
 
-def _page(db: sqlite3.Connection, topics: Sequence[str], after: int, most: int) -> list[Kept]:
+def _checkpoint(db: sqlite3.Connection, how: str) -> None:
+    """Bring what was written to the disk, and from the log into the file."""
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA wal_checkpoint({how})")
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def _page(db: sqlite3.Connection, topics: Sequence[str], after: int, most: int, upto: int) -> list[Kept]:
     """Return a page of a journal's file.
 
     Topic by topic, each from the index: one index over all topics of a prefix would have to be sorted, and to scan what is
     newer may mean millions of events of other topics.
     """
-    columns = "SELECT seq, at, topic, payload FROM events"
+    kept, bounds = f"{_COLUMNS} WHERE {_IS_TEXT} AND", "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
     if "" in topics:
-        return [Kept(*row) for row in db.execute(f"{columns} WHERE seq > ? ORDER BY seq LIMIT ?", (after, most))]
+        return [Kept(*row) for row in db.execute(f"{kept} {bounds}", (after, upto, most))]
     names = [
         name
         for name, last in db.execute("SELECT topic, seq FROM topics")
         if last > after and name.startswith(tuple(topics))
     ]
-    one = f"{columns} WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?"
-    each = ((Kept(*row) for row in db.execute(one, (name, after, most))) for name in names)
+    one = f"{kept} topic = ? AND {bounds}"
+    each = ((Kept(*row) for row in db.execute(one, (name, after, upto, most))) for name in names)
     return [row for row, _ in zip(heapq.merge(*each), range(most), strict=False)]
 
 

@@ -36,7 +36,8 @@ class Following:
     with now; `publisher`: the record of events that it is of, None for whichever there is. `can_ask`: whether there is a
     backfill; without one holes stay.
 
-    `events` are ready to be taken, from the left. `snapshot`: the last event of each topic at the start, None before it comes.
+    `events` are ready to be taken, from the left, each with the record that it is of. `snapshot`: the last event of each topic
+    at the start, None before it comes.
     """
 
     def __init__(
@@ -48,12 +49,13 @@ class Following:
         publisher: str | None = None,
         can_ask: bool = True,
     ):
-        self.events: deque[Event] = deque()
+        self.events: deque[tuple[Event, str | None]] = deque()
         self.snapshot: list[Event] | None = None if can_ask and since is None else []
         self.publisher = publisher
         self._topics, self._strict, self._can_ask = tuple(topics), strict, can_ask
         self._complete = since or 0
         self._given: dict[str, int] = {}  # of each topic, beyond `complete`
+        self._lately: set[int] = set()  # all numbers beyond `complete` that were given
         self._waiting: deque[Event] | None = deque(maxlen=MOST_WAITING) if can_ask else None  # None: nothing is missing
         self._number, self._is_asked, self._again_s = 0, False, 0.0
         self._unanswered_s: float | None = None  # since when
@@ -112,22 +114,27 @@ class Following:
         if isinstance(answer, messages.Refusal):
             raise SubscribeError(f"the publisher cannot say what was missed: {answer.error}")  # it is asked again
         self._is_asked, self._unanswered_s = False, None
-        if self._has_changed(answer.publisher):
+        if self._has_changed(answer.publisher, began_anew=answer.seq < self._complete):
             return
-        events = [from_json(bytes(event)) for event in answer.events]
+        events, unreadable = _events_of(answer)
         if self.snapshot is None:
-            self.snapshot, self._complete = events, answer.seq
+            # What was heard meanwhile is news, even where the snapshot has it already.
+            self.snapshot = events
+            self._complete = min([answer.seq, *(event.seq - 1 for event in self._waiting)])
         else:
             for event in events:
-                if event.seq > max(self._complete, self._given.get(event.topic, 0)):
+                if event.seq > self._complete and event.seq not in self._lately:
                     self._give(event)
-            self._complete = max(self._complete, events[-1].seq if answer.more else answer.seq)
+            last = messages.number_of(answer.events[-1]) if answer.events else 0
+            self._complete = max(self._complete, last, 0 if answer.more else answer.seq)
         if not answer.more:
             self._go_on()
+        if unreadable is not None:
+            raise unreadable  # once: it will not be asked for again
 
     def _give(self, event: Event) -> None:
         if event.topic.startswith(self._topics):
-            self.events.append(event)
+            self.events.append((event, self.publisher))
 
     def _take(self, event: Event) -> None:
         """Give an event, unless it was given before, or another one was not that should have been."""
@@ -142,6 +149,7 @@ class Following:
             self._complete = event.seq
         else:
             self._given[event.topic] = event.seq
+            self._lately.add(event.seq)
         self._give(event)
 
     def _beat(self, beat: messages.Heartbeat) -> None:
@@ -155,16 +163,17 @@ class Following:
                 for topic, last in beat.topics.items()
                 if topic.startswith(self._topics)
             )
-        if missing:
+        if missing or beat.seq < self._complete:  # the latter may be an old one that comes late, or a record begun anew
             self._waiting = deque(maxlen=MOST_WAITING)
         else:
-            self._complete = max(self._complete, beat.seq)
+            self._complete = beat.seq
             self._given.clear()
+            self._lately.clear()
 
-    def _has_changed(self, publisher: str) -> bool:
+    def _has_changed(self, publisher: str, *, began_anew: bool = False) -> bool:
         """Whether this is another record of events than before; then all of it is missing."""
         before, self.publisher = self.publisher, publisher
-        if before in (None, publisher):
+        if before in (None, publisher) and not began_anew:
             return False
         self._given.clear()
         self._complete, self._is_asked, self.snapshot = 0, False, self.snapshot or []
@@ -179,3 +188,14 @@ class Following:
                 self._take(event)
             else:
                 self._waiting.append(event)
+
+
+def _events_of(page: messages.Page) -> tuple[list[Event], SubscribeError | None]:
+    """Return the events of a page that can be read, and why the first of the others cannot."""
+    events, unreadable = [], None
+    for raw in page.events:
+        try:
+            events.append(from_json(bytes(raw)))
+        except SubscribeError as error:
+            unreadable = unreadable or error
+    return events, unreadable

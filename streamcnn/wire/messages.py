@@ -95,6 +95,23 @@ def heartbeat_of(payload: bytes) -> Heartbeat:
     return _decoded(_heartbeats, payload, "a heartbeat")
 
 
+class _Numbered(msgspec.Struct):
+    """Of any event, what number it has."""
+
+    seq: int = 0
+
+
+_numbers = msgspec.json.Decoder(_Numbered)
+
+
+def number_of(event: msgspec.Raw) -> int:
+    """Return the number of an event that may be of a later schema, 0 where it has none."""
+    try:
+        return _numbers.decode(event).seq
+    except msgspec.DecodeError:
+        return 0
+
+
 def _decoded(decoder: msgspec.json.Decoder, payload: bytes, kind: str) -> Question | Answer | Heartbeat:
     try:
         message = decoder.decode(payload)

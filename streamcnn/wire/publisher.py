@@ -3,6 +3,9 @@
 A PUB socket drops what a subscriber is too slow for, and a late one misses what was said before. So each event names the one
 before it on its topic, a heartbeat names the last one of each topic, and a second socket, in a thread of its own, gives
 from the journal what was missed. A subscriber that is stopped or gone is dropped after a while, with all that waits for it.
+
+What one peer can make us keep is bounded message by message, but ZeroMQ bounds neither the parts of a message nor the
+subscriptions of a peer. Who may connect at all is what CURVE, or the loopback interface, decides.
 """
 
 import errno
@@ -25,9 +28,11 @@ HIGH_WATER_MARK = 10_000  # messages kept for each slow subscriber before it mis
 PAGES_WAITING = 4  # answers kept for who asks and does not read
 LINGER_MS = 500
 PING_MS, GONE_MS = 5_000, 20_000  # who does not answer a ping for so long is gone
-LONGEST_QUESTION = 1 << 17  # bytes
+LONGEST_SUBSCRIPTION, LONGEST_QUESTION = 1 << 10, 1 << 17  # bytes
+QUESTIONS_WAITING = 8  # of one who asks
 LONGEST_PAGE = 1 << 19  # bytes of events, but for the last one
 POLL_MS = 100
+PORTS = 1 << 16
 TRIES = 50  # to find two free ports side by side
 # Reasons that another time may be gone: somebody else is there, or the network is not up yet.
 _MAY_PASS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV, errno.EACCES, errno.ENOENT)
@@ -47,8 +52,8 @@ class Records(Protocol):
     seq: int
     last: dict[str, int]
 
-    def page(self, topics: Sequence[str], after: int, most: int) -> list[Row]:
-        """Return events numbered above `after`, in order."""
+    def page(self, topics: Sequence[str], after: int, most: int, upto: int) -> list[Row]:
+        """Return events numbered above `after`, up to `upto`, in order."""
 
     def latest(self, topics: Sequence[str]) -> list[Row]:
         """Return the last event of each topic."""
@@ -112,6 +117,11 @@ class Publisher:
             self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
             self.endpoint = self._bound(self._socket, settings.bind, "--publish or publish.bind, or --publish none")
             backfill = settings.backfill or backfill_of(self.endpoint)
+            if backfill.endswith(f":{PORTS}"):
+                raise EndpointError(
+                    f"{self.endpoint} leaves no port behind it for backfill",
+                    "give publish.backfill an endpoint, or none",
+                )
             self.backfill: str | None = None
             self._router = None
             if backfill == NO_ENDPOINT:
@@ -131,7 +141,8 @@ class Publisher:
     def _made(self, kind: int, keys: KeyPair | None) -> zmq.Socket:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, LINGER_MS)
-        socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_QUESTION)
+        socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_SUBSCRIPTION if kind == zmq.PUB else LONGEST_QUESTION)
+        socket.setsockopt(zmq.RCVHWM, QUESTIONS_WAITING)
         socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, GONE_MS)
         if keys is not None:
@@ -172,13 +183,15 @@ class Publisher:
             return self._page(question)
         except (SubscribeError, JournalError) as error:
             return messages.Refusal(id=number, error=str(error))
+        except Exception as error:  # noqa: BLE001 (whatever a question or a damaged file can cause, others have questions too)
+            return messages.Refusal(id=number, error=f"failed: {error!r}")
 
     def _page(self, question: messages.Question) -> messages.Page:
         publisher, seq = self._records.publisher, self._records.seq  # before it is read: up to here it is complete
         if isinstance(question, messages.Latest):
             rows, most = self._records.latest(question.topics), messages.MOST_IN_PAGE
         else:
-            rows, most = self._records.page(question.topics, question.seq, question.limit + 1), question.limit
+            rows, most = self._records.page(question.topics, question.seq, question.limit + 1, seq), question.limit
         events, size = [], 0
         for row in rows[:most]:
             if size > LONGEST_PAGE:

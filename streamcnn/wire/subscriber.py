@@ -111,8 +111,9 @@ class _Subscription:
         """Say that the event given last has been dealt with, before asking for the next one says it."""
         if self._cursor is not None and self._following.publisher is not None and self._following.snapshot is not None:
             place = self._place
-            if self._handed_out is not None:
-                place = Place(self._following.publisher, self._handed_out.seq)
+            if self._handed_out is not None and self._handed_out[0].seq is not None:
+                event, publisher = self._handed_out
+                place = Place(publisher or self._following.publisher, event.seq)
             elif not self._following.events:
                 place = Place(self._following.publisher, self._following.complete)
             if place is not None and place != self._place:
@@ -125,7 +126,7 @@ class _Subscription:
         if not self._following.events:
             return None
         self._handed_out = self._following.events.popleft()
-        return self._handed_out
+        return self._handed_out[0]
 
     def _question(self) -> bytes | None:
         return self._following.question(time.monotonic()) if self._dealer is not None else None
