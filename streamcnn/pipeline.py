@@ -47,7 +47,7 @@ from streamcnn.ring import UNKNOWN, Ring
 from streamcnn.runner import Runner, Stage
 from streamcnn.system import Bell, c_functions
 
-FEWEST_RECORDS = 4096
+FEWEST_RECORDS = 1 << 14
 SECOND_DIGITS = 9
 MOST_COLLECTED = 1_000_000  # records that may wait to become events; some 140 MB
 
@@ -306,6 +306,11 @@ class Pipeline:
         told = 0
         while self._collected and (most is None or told < most):
             rows = self._collected.popleft()
+            if most is not None and len(rows) > most:
+                end = _piece_end(rows, most)
+                if end < len(rows):
+                    self._collected.appendleft(rows[end:])
+                rows = rows[:end]
             self._collected_rows -= len(rows)
             for event in self._events_of(rows):
                 told += 1
@@ -421,3 +426,10 @@ class Pipeline:
             return {"time_s": round(position / self.rate, SECOND_DIGITS)}
         known = self.clock.utc(position)
         return {"time": utc(known[0]), "time_error_s": known[1]} if known else {}
+
+
+def _piece_end(rows: np.ndarray, least: int) -> int:
+    """Return how many records there are up to the end of a piece of signal, so many of them at least."""
+    same = rows[least:, [T.KIND, T.SEEN]] == rows[least - 1, [T.KIND, T.SEEN]]
+    others = np.flatnonzero(~same.all(axis=1))
+    return least + int(others[0]) if len(others) else len(rows)

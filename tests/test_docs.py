@@ -1,11 +1,14 @@
 """What is written about streamcnn is true."""
 
 import importlib.util
+import json
 import re
+import textwrap
 from pathlib import Path
 
 import keras
 import msgspec
+import pytest
 
 from streamcnn import documents
 from streamcnn.importers.front_end import FrontEnd, Step
@@ -28,6 +31,54 @@ def test_the_table_of_layers_is_up_to_date():
         assert (ROOT / "docs" / "layers.md").read_text(encoding="utf-8") == generator.text()
         unknown = [name for name in generator.names() if "does not know" in generator.status(name)[1]]
         assert unknown == []
+
+
+def test_the_schemas_are_up_to_date():
+    """The JSON Schemas that are shipped are those of the events and messages, and every field of an event is described."""
+    spec = importlib.util.spec_from_file_location("generate_schemas", ROOT / "docs" / "generate_schemas.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shipped = {path.name: path.read_text(encoding="utf-8") for path in module.TARGET.glob("*.json")}
+    assert shipped == module.texts()
+
+
+def test_every_event_keeps_its_schema():
+    """What is published is valid by the schema that is shipped, of every kind of event and message."""
+    import jsonschema
+
+    from streamcnn.wire import messages
+    from tests.test_wire import DETECTION, FLOOD, GAP, HEALTH, MEASURE, QUESTION
+
+    def check(name: str, payload: bytes) -> None:
+        schema = json.loads((ROOT / "streamcnn" / "schemas" / f"{name}-1.json").read_text(encoding="utf-8"))
+        jsonschema.validate(json.loads(payload), schema)
+
+    for event in (DETECTION, FLOOD, GAP, HEALTH, MEASURE):
+        check("event", msgspec.json.encode(event))
+        check("event", msgspec.json.encode(event.numbered(7, 3)))
+    check("heartbeat", messages.encode(messages.Heartbeat(publisher="p", seq=3, topics={"gap.s.": 2})))
+    check("question", QUESTION)
+    check("answer", messages.encode(messages.Refusal(id=1, error="x")))
+    with pytest.raises(jsonschema.ValidationError):
+        check("event", b"{}")
+
+
+def test_the_example_configurations_of_the_documents_are_valid():
+    """Every block of configuration in docs/detectors.md, and every file in configs/, is one."""
+    from streamcnn import config
+
+    text = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    assert len(examples) > 5
+    for example in examples:
+        whole = (
+            example
+            if example.startswith("streams:")
+            else "streams:\n- name: s\n  nets:\n" + textwrap.indent(example, "  ")
+        )
+        config.parse(whole, Path("example.yaml"))
+    for path in (ROOT / "configs").glob("*.yaml"):
+        config.load(path)
 
 
 def test_every_layer_has_one_status():

@@ -5,16 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from streamcnn import load
 from streamcnn.events import Detection, Event, Gap, Health
 from streamcnn.training import spoken
 from streamcnn.wire.subscriber import Subscriber
 from tests.conftest import ROOT, Cli, SoundServer, wait_until
+from tests.crashes import free_port
 from tests.signals import RATE, ramps, write
 
 
@@ -245,3 +248,50 @@ def test_a_channel_that_the_device_lacks_is_refused(tmp_path: Path, here: Cli):
     done = here("run", "--config", tmp_path / "c.yaml", "--publish", "none")
     assert done.returncode == 1
     assert "channel 99 is wanted" in done.stderr
+
+
+def test_everything_at_once_survives_a_kill(tmp_path: Path, here: Cli, sound_server: SoundServer):
+    """Ramps, chirps and tags on one card: what any of two lives of the daemon said is in the journal, and was seen once."""
+    chirp, _ = soundfile.read(ROOT / "configs" / "chirp.wav")
+    ends, starts = [12_000, 60_000, 108_000], [30_000, 78_000, 126_000]
+    x = ramps(ends, 160_000)
+    for start in starts:
+        x[start : start + len(chirp)] += 0.3 * chirp
+    path, port = write(tmp_path / "x.wav", x), free_port()
+    text = (ROOT / "configs" / "full.yaml").read_text(encoding="utf-8")
+    text = text.replace("template: chirp.wav", f"template: {ROOT / 'configs' / 'chirp.wav'}").replace("5556", str(port))
+    (tmp_path / "full.yaml").write_text(text.replace("journal:", f"journal:\n  path: {tmp_path / 'journal.db'}"))
+    said, spacings = [], []
+    with Subscriber(f"tcp://127.0.0.1:{port}", ["detection."], since=1) as subscriber:
+        for number in (signal.SIGKILL, signal.SIGINT):
+            daemon = here.start("run", "--config", tmp_path / "full.yaml", "--json")
+            try:
+                wait_until(partial(_has_said, daemon, "streamcnn: mic0"), "the daemon to hear")
+                sound_server.play(path)
+                heard: list[Event] = []
+                wait_until(partial(_has_heard, subscriber, heard, {"ramp": 3, "chirp": 3}), "the events")
+            finally:
+                daemon.send_signal(number)
+                daemon.communicate(timeout=60)
+            said += heard
+            for detector in ("ramp", "chirp"):
+                samples = [event.sample for event in heard if event.detector == detector and event.phase == "confirmed"]
+                spacings.append(np.diff(samples).tolist())
+    assert spacings == [[48_000, 48_000]] * 4
+    assert {event.phase for event in said if event.detector == "digits"} >= {"provisional"}
+    kept = here("events", "--since", "10m", "--config", tmp_path / "full.yaml", "--json").stdout.splitlines()
+    kept = [json.loads(line)["seq"] for line in kept if json.loads(line)["type"] == "detection"]
+    seen = [event.seq for event in said]
+    assert seen == kept[: len(seen)]  # every one of both lives, once and in order
+
+
+def _has_said(daemon: subprocess.Popen, text: str) -> bool:
+    return text in daemon.stderr.readline()
+
+
+def _has_heard(subscriber: Subscriber, heard: list[Event], wanted: dict[str, int]) -> bool:
+    event = subscriber.receive(0.2)
+    if event is not None:
+        heard.append(event)
+    confirmed = [event.detector for event in _detections(heard, "confirmed")]
+    return all(confirmed.count(detector) >= count for detector, count in wanted.items())

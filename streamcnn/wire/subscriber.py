@@ -29,6 +29,7 @@ from streamcnn.wire.keys import public_key, secret_key
 
 PING_MS, GONE_MS = 5_000, 20_000  # a publisher that does not answer a ping for so long is connected to anew
 POLL_S = 0.25
+MOST_BROKEN_OFF = 10
 _REFUSED = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 
 
@@ -53,6 +54,7 @@ class _Subscription:
                 "one key alone", "give `key`, your own secret one, and `server_key`, the daemon's public one"
             )
         self.heard_s = time.monotonic()  # when something was last heard
+        self._broken_off = 0  # how often, since then, a connection was while it was made
         self._keys = None if key is None else (secret_key(Path(key)), public_key(Path(server_key)))
         backfill = backfill_of(endpoint) if backfill is None else backfill
         self._cursor = None if cursor is None else Cursor(Path(cursor))
@@ -141,7 +143,7 @@ class _Subscription:
         if socket is self._monitor:
             self._refused(parse_monitor_message(frames))
             return
-        self.heard_s = time.monotonic()
+        self.heard_s, self._broken_off = time.monotonic(), 0
         if socket is self._dealer:
             self._following.answer(frames[-1])
             return
@@ -150,6 +152,10 @@ class _Subscription:
         self._following.message(*frames)
 
     def _refused(self, event: dict[str, object]) -> None:
+        """Say that the publisher refuses us; where it only broke off, as one does that is being killed, after a few times."""
+        self._broken_off += 1
+        if event["event"] == zmq.Event.HANDSHAKE_FAILED_NO_DETAIL and self._broken_off % MOST_BROKEN_OFF:
+            return
         raise SubscribeError(
             f"{event['endpoint'].decode()}: the publisher refuses the connection",
             "its keys are others than these" if self._keys else "it may want keys: see 'streamcnn keys'",
