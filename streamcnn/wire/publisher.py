@@ -82,7 +82,7 @@ class Publisher:
                 self._guard.configure_curve(domain="*", location=clients)
             self._bind(settings, keys)
         except BaseException:
-            self._context.destroy(linger=0) if self._guard is None else self._end()
+            self._end(linger_ms=0)
             raise
         if self._router is not None:
             self._thread = threading.Thread(target=self._answer_all, name="backfill", daemon=True)
@@ -105,10 +105,10 @@ class Publisher:
             self._thread.join()
         self._end()
 
-    def _end(self) -> None:
+    def _end(self, linger_ms: int = LINGER_MS) -> None:
         if self._guard is not None:
             self._guard.stop()
-        self._context.destroy(linger=LINGER_MS)
+        self._context.destroy(linger=linger_ms)
 
     def _bind(self, settings: Publish, keys: KeyPair | None) -> None:
         """Bind both sockets; of an endpoint without a port of its own, the next port must be free too."""

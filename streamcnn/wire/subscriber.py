@@ -203,6 +203,7 @@ class Subscriber(_Subscription):
         self.done()
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while (event := self._taken()) is None:
+            self.done()  # what went by on other topics, or before us, is dealt with too
             left = POLL_S if end is None else end - time.monotonic()
             if left < 0:
                 return None
@@ -274,6 +275,7 @@ class AsyncSubscriber(_Subscription):
         self.done()
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while (event := self._taken()) is None:
+            self.done()  # what went by on other topics, or before us, is dealt with too
             left = POLL_S if end is None else end - time.monotonic()
             if left < 0:
                 return None
