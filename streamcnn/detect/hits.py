@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from streamcnn.compiler.build import machine_code
-from streamcnn.compiler.kernel import doubles, floats, inlined, integers
+from streamcnn.compiler.kernel import doubles, floats, inlined, integers, kernel
 
 # The table: the number of the next score's frame, values of a score, how many outputs are watched, whether a decision hung on a
 # state that was not known, the watched outputs' states (a row of int64, and float32 and float64 values) ...
@@ -23,6 +23,7 @@ TABLE_COLUMNS = 24
 # A hit, as the functions write it: see `Hit`. SCORE and OFFSET hold a float64's bits.
 OUTPUT, ONSET, PEAK, END, DECIDED, PHASE, TRUNCATED, SCORE, OFFSET = range(9)
 HIT_COLUMNS = 9
+AT_A_LOOK = 64  # frames
 NOT_YET = -(2**62)  # an END that has not come
 PHASES = ("provisional", "confirmed", "retracted", "ended", "measured")
 PROVISIONAL, CONFIRM, RETRACT, ENDED, MEASURED = range(5)
@@ -61,21 +62,30 @@ def write(hits, count, output, onset, peak, ended, decided, phase, truncated, sc
     hit[PHASE], hit[TRUNCATED], values[SCORE], values[OFFSET] = phase, truncated, score, offset
 
 
-@inlined
+@kernel
 def quiet(scores, frames, width, first, watched, limits):
     """Return how many frames come before one in which an output reaches its limit, of `watched` outputs from `first` on.
 
     Most frames are such: the detectors' own loops, which look at each output's state, begin behind them.
     """
-    limit, found = floats(limits), frames
-    for frame in range(frames):
+    limit, frame = floats(limits), 0
+    while frame < frames:
+        # With one output many frames are looked at in one go, which vectors do.
+        together = min(AT_A_LOOK, frames - frame) if width == 1 else 1
         values, reached = floats(scores + 4 * (frame * width + first)), 0
-        for o in range(watched):
-            reached |= values[o] >= limit[o]
+        if width == 1:
+            for k in range(together):
+                reached |= values[k] >= limit[0]
+        else:
+            for o in range(watched):
+                reached |= values[o] >= limit[o]
         if reached:
-            found = frame
             break
-    return found
+        frame += together
+    if width == 1:
+        while frame < frames and not floats(scores + 4 * frame)[0] >= limit[0]:
+            frame += 1
+    return frame
 
 
 class Detector(ABC):

@@ -29,6 +29,7 @@ TOLD, GATHERED = range(2)
 VALUE_COLUMNS = 2
 STATISTICS = ("last", "mean", "min", "max")
 LAST, MEAN, LEAST, GREATEST = range(4)
+NEVER = 2**62
 
 
 @scan
@@ -37,11 +38,14 @@ def _scan(table, scores, frames, hits):
     table = integers(table)
     outputs, every, statistic, count, at = table[WATCHED], table[EVERY], table[STATISTIC], 0, scores
     change = doubles(table[VALUES] + 8 * VALUE_COLUMNS * outputs)[0]
+    since = table[SINCE]
+    next_ = table[FRAME] + every - 1 - (table[FRAME] - table[STARTED]) % every if every > 0 else NEVER
     for frame in range(table[FRAME], table[FRAME] + frames):
-        values, due = floats(at), every > 0 and (frame - table[STARTED]) % every == every - 1
+        values, due = floats(at), frame == next_
+        next_ += every if due else 0
         for o in range(outputs):
             x, value = np.float64(values[o]), doubles(table[VALUES] + 8 * VALUE_COLUMNS * o)
-            if statistic == LAST or frame == table[SINCE]:
+            if statistic == LAST or frame == since:
                 value[GATHERED] = x
             elif statistic == MEAN:
                 value[GATHERED] += x
@@ -55,13 +59,14 @@ def _scan(table, scores, frames, hits):
         if due:
             for o in range(outputs):
                 value = doubles(table[VALUES] + 8 * VALUE_COLUMNS * o)
-                told = value[GATHERED] / (frame + 1 - table[SINCE]) if statistic == MEAN else value[GATHERED]
+                told = value[GATHERED] / (frame + 1 - since) if statistic == MEAN else value[GATHERED]
                 value[TOLD] = values[o]
-                write(hits, count, o, table[SINCE], frame, frame + 1, frame, MEASURED, 0, told, 0.0)
+                write(hits, count, o, since, frame, frame + 1, frame, MEASURED, 0, told, 0.0)
                 count += 1
-            table[SINCE] = frame + 1
+            since = frame + 1
         at += 4 * table[WIDTH]
     table[FRAME] += frames
+    table[SINCE] = since
     return count
 
 

@@ -27,7 +27,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamcnn.compiler.kernel import doubles, floats, inlined, integers, kernel
-from streamcnn.detect.hits import BESTS, FRAME, STATES, UNCERTAIN, VALUES, WATCHED, WIDTH, Detector, end, reset, scan
+from streamcnn.detect.hits import (
+    BESTS,
+    FRAME,
+    STATES,
+    UNCERTAIN,
+    VALUES,
+    WATCHED,
+    WIDTH,
+    Detector,
+    end,
+    quiet,
+    reset,
+    scan,
+)
 from streamcnn.detect.hysteresis import (
     HOLD_OFF,
     IDLE,
@@ -45,8 +58,9 @@ from streamcnn.detect.hysteresis import STATE_COLUMNS as RUN_COLUMNS
 
 # Of the table: what `reset` needs, the settings (TOP 0: all labels count), how many labels something goes on with, whether
 # nothing is unknown, until which frame it is known that nothing is on, and the first watched output, where they stand side by
-# side, else -1 and a place to gather them.
-MEMORY, TOP, NEEDED, OF, ACTIVES, KNOWN, QUIET, FIRST, ROW = range(NEXT, NEXT + 9)
+# side, else -1 and a place to gather them; for each the score below which a smoothed one that is below its threshold stays
+# there, and a place for some frames of scores as they count.
+MEMORY, TOP, NEEDED, OF, ACTIVES, KNOWN, QUIET, FIRST, ROW, LIMITS, TAKEN = range(NEXT, NEXT + 11)
 # Columns of the state beside the run's: which of the last frames were on, and which not off, a bit each, and how many.
 ON_BITS, HELD_BITS, ONS, HELDS = range(RUN_COLUMNS, RUN_COLUMNS + 4)
 STATE_COLUMNS = RUN_COLUMNS + 4
@@ -55,7 +69,8 @@ STATE_COLUMNS = RUN_COLUMNS + 4
 LOW, HIGH, ON, OFF, NOW = range(5)
 ROWS = 5
 MOST_VOTES = 62
-AHEAD = 64  # frames
+AT_ONCE = 64  # frames
+CREEP = 1e-14  # by how much, of itself, a smoothed score moves at most by rounding
 FORGOTTEN = 1e-6  # of what a smoothed score moves by in one frame, the part of its unknown past that may be left in it
 
 
@@ -90,48 +105,39 @@ def _row_of(values, row, watched):
 
 
 @kernel
-def _ahead(scores, frames, width, watched, values, limit):
-    """Smooth some frames, a few outputs at a time, to the row HIGH; return how many come before one that reaches its limit.
+def _take_all(scores, frames, width, watched, taken):
+    """Put scores as they count, float64, side by side: in a loop of its own, which vectors do."""
+    if width == watched:
+        frames, watched = 1, frames * watched
+    for frame in range(frames):
+        row, out = floats(scores + 4 * width * frame), doubles(taken + 8 * watched * frame)
+        for k in range(watched):
+            out[k] = _taken(row[k])
+
+
+@kernel
+def _smooth(taken, frames, watched, values):
+    """Smooth frames in which no score reaches its limit, a few outputs at a time. Nothing is unknown.
 
     Each output is a chain of products and sums. In registers it takes a quarter of the time that it takes through memory, and
     four of them take that of one.
     """
-    low, ahead, limits = _row_of(values, LOW, watched), _row_of(values, HIGH, watched), _row_of(values, limit, watched)
-    take, found = doubles(values)[ROWS * watched], frames
+    low, take = _row_of(values, LOW, watched), doubles(values)[ROWS * watched]
     keep = 1 - take
     for o in range(0, watched - 3, 4):
         a, b, c, d = low[o], low[o + 1], low[o + 2], low[o + 3]
-        for frame in range(found):
-            row = floats(scores + 4 * (width * frame + o))
-            a = keep * a + take * _taken(row[0])
-            b = keep * b + take * _taken(row[1])
-            c = keep * c + take * _taken(row[2])
-            d = keep * d + take * _taken(row[3])
-            if (a >= limits[o]) | (b >= limits[o + 1]) | (c >= limits[o + 2]) | (d >= limits[o + 3]):
-                found = frame
-                break
-        ahead[o], ahead[o + 1], ahead[o + 2], ahead[o + 3] = a, b, c, d
+        for frame in range(frames):
+            x = doubles(taken + 8 * (watched * frame + o))
+            a = keep * a + take * x[0]
+            b = keep * b + take * x[1]
+            c = keep * c + take * x[2]
+            d = keep * d + take * x[3]
+        low[o], low[o + 1], low[o + 2], low[o + 3] = a, b, c, d
     for o in range(watched // 4 * 4, watched):
-        s, most = low[o], limits[o]
-        for frame in range(found):
-            s = keep * s + take * _taken(floats(scores + 4 * width * frame)[o])
-            if s >= most:
-                found = frame
-                break
-        ahead[o] = s
-    return found
-
-
-@kernel
-def _calm(scores, frames, width, watched, values, limit):
-    """Smooth frames up to one in which an output reaches its limit, at most a few; return how many. Nothing is unknown."""
-    count = _ahead(scores, min(AHEAD, frames), width, watched, values, limit)
-    if count < min(AHEAD, frames):
-        _ahead(scores, count, width, watched, values, limit)
-    low, ahead = _row_of(values, LOW, watched), _row_of(values, HIGH, watched)
-    for o in range(watched):
-        low[o] = ahead[o]
-    return count
+        s = low[o]
+        for frame in range(frames):
+            s = keep * s + take * doubles(taken + 8 * watched * frame)[o]
+        low[o] = s
 
 
 @inlined
@@ -173,9 +179,11 @@ def _scan(table, scores, frames, hits):
     while at < frames:
         begin = scores + 4 * (width * at + max(0, table[FIRST]))
         if active == 0 and table[KNOWN] and table[FIRST] >= 0:
-            # Most frames of most nets: nothing goes on, nothing is on, and no earlier frame has a vote.
-            calm = _calm(begin, frames - at, width, watched, table[VALUES], limit)
+            # Most frames of most nets: nothing goes on, no earlier frame has a vote, and no score reaches the threshold.
+            calm = quiet(begin, min(AT_ONCE, frames - at), width, 0, watched, table[LIMITS])
             if calm:
+                _take_all(begin, calm, width, watched, table[TAKEN])
+                _smooth(table[TAKEN], calm, watched, table[VALUES])
                 at += calm
                 continue
         frame, row = table[FRAME] + at, floats(begin)
@@ -192,6 +200,9 @@ def _scan(table, scores, frames, hits):
         for o in range(watched):
             state = integers(table[STATES] + 8 * STATE_COLUMNS * o)
             low, high = values[LOW * watched + o], values[HIGH * watched + o]
+            going_on = state[RUN] != IDLE or state[ONS] > 0 or state[HELDS] > 0
+            if not going_on and max(low, high) < values[limit * watched + o]:
+                continue
             on, held = low >= values[ON * watched + o], low >= values[OFF * watched + o]
             may_be_on, may_be_held = high >= values[ON * watched + o], high >= values[OFF * watched + o]
             if table[TOP] > 0 and (held or may_be_held):
@@ -276,7 +287,12 @@ class TagDetector(Detector):
         rows = self._values[:-1].reshape(ROWS, len(watched))
         rows[ON], rows[OFF], self._values[-1] = on, off, take
         self._row = np.zeros(len(watched), np.float32)
-        self._more = [self._values, self._row]
+        # Of votes, being held counts too. A score a little below the threshold pulls down more than rounding lifts.
+        limits = np.array(on if of == 1 else off) * (1 - min(1.0, CREEP / take))
+        self._limits = np.nextafter(limits.astype(np.float32), np.float32(-1))
+        self._taken = np.zeros(AT_ONCE * len(watched))
+        self._more = [self._values, self._row, self._limits, self._taken]
+        self.table[[LIMITS, TAKEN]] = self._limits.ctypes.data, self._taken.ctypes.data
         self.table[ROW], self.table[FIRST] = self._row.ctypes.data, first_of(watched)
         self.table[VALUES] = self._values.ctypes.data
         self.table[[MIN_FRAMES, MAX_FRAMES, HOLD_OFF, MEMORY]] = max(1, min_frames), 0, 0, self.memory
