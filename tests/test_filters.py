@@ -12,10 +12,11 @@ from scipy import stats
 from streamcnn import Engine, config
 from streamcnn.config import Duration, Net, Peak, Source, Stream
 from streamcnn.errors import AudioFileError, ConfigError, RateError
-from streamcnn.events import Detection, Event
+from streamcnn.events import Detection, Event, Flood
 from streamcnn.filters import Chance, made_of_files, normalized_threshold
 from streamcnn.listener import load_listeners
 from streamcnn.pipeline import Pipeline
+from streamcnn.replaying import BatchReplay, replay
 from tests.contract import check_streaming_contract
 from tests.graphs import pieces
 from tests.graphs import signal as noise
@@ -291,3 +292,26 @@ def test_late_starts_give_the_same_events(tmp_path: Path):
     broken[10_001] = np.nan
     after = [event for event in late.process(broken) if isinstance(event, Detection)]
     assert events == after != []
+
+
+def test_a_batch_replay_hears_the_same(tmp_path: Path):
+    """Screened by Keras, a normalized filter gives the very events of a replay, those that say what was too much among them."""
+    random, template = np.random.default_rng(4), chirp(600)
+    x = random.normal(0, 0.02, 300_000)
+    for at in (*range(20_000, 60_000, 2500), 150_000, 250_000):
+        x[at : at + 600] += 0.3 * template
+    net = Net(
+        name="c",
+        template=written(tmp_path / "c.wav", template),
+        normalized=True,
+        detector=Peak(threshold=0.6, most_per_s=5),
+    )
+    settings_ = config.Config(streams=(Stream(name="s", nets=(net,)),))
+    path = Path(written(tmp_path / "x.wav", x))
+    whole = list(replay(path, settings_))
+    told = sum(isinstance(event, Detection) for event in whole)
+    assert told + sum(event.suppressed for event in whole if isinstance(event, Flood)) == 18
+    assert told < 18
+    batch = BatchReplay(settings_)
+    assert list(batch.replay(path)) == whole
+    assert 0 < batch.recomputed < batch.frames
