@@ -91,7 +91,7 @@ def _lines(subscriber: Subscriber, as_json: bool, count: int | None) -> None:
 
 
 def _table(subscriber: Subscriber, endpoint: str, count: int | None) -> None:
-    latest: dict[str, Shown] = {}  # by id, so that a tag's later phases take its row
+    latest: dict[str, Shown] = {}  # by id, so that a tag's later phases take its row with them
     health: dict[str, Health] = {}
     seen = drawn_s = 0
     with Live(console=Console(), auto_refresh=False) as live:
@@ -107,7 +107,8 @@ def _table(subscriber: Subscriber, endpoint: str, count: int | None) -> None:
             if isinstance(event, Health):
                 health[event.stream] = event
             elif event is not None:
-                latest[_row_of(event, seen)] = event
+                latest.pop(row := _row_of(event, seen), None)  # to the top again
+                latest[row] = event
                 while len(latest) > ROWS:
                     del latest[next(iter(latest))]
             now = time.monotonic()
