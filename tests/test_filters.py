@@ -75,7 +75,7 @@ def test_false_alarms_in_noise_are_those_of_theory(tmp_path: Path, normalized: b
         16,
     )  # scores so far apart know nothing of each other
     above, trials = dict.fromkeys((1e-3, 1e-4, 1e-5), 0), 0
-    for number in range(14):
+    for number in range(8):
         x = random.normal(0, 0.1, (1 << 19, 1)).astype(np.float32)
         scores = engine.process(x)[4096 if number == 0 else 0 :: apart, 0]
         trials += len(scores)

@@ -17,7 +17,7 @@ from streamcnn.pipeline import Pipeline
 from tests.graphs import pieces
 
 RATE = 40  # Hz: many windows of a second in few samples
-FEWER = max(50, settings.default.max_examples // 3)
+FEWER = max(50, settings.default.max_examples // 6)
 
 
 def detectors(most: int) -> list[DetectorSettings]:
