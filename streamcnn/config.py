@@ -48,6 +48,11 @@ class Duration(float):
         return cls(seconds)
 
 
+def as_name(text: str) -> str:
+    """Return a text as a name is written: with '_' for what may not be in one."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)[:64]
+
+
 def _refuse_infinite(name: str, value: float | dict[str, float] | None) -> None:
     for number in value.values() if isinstance(value, dict) else (value,):
         if number is not None and not math.isfinite(number):

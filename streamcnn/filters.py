@@ -17,7 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from streamcnn.config import Net
+from streamcnn.config import Net, as_name
 from streamcnn.engine import Engine
 from streamcnn.errors import AudioFileError, ConfigError, StreamcnnError
 from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node
@@ -88,11 +88,12 @@ class Filter:
 
 
 def rate_of(net: Net) -> int | None:
-    """Return the rate of a net's files, None where they have none; raises AudioFileError or ConfigError."""
-    rates = [
-        _sound(path)[1] for path in (*net.templates, *([net.fir] if net.fir is not None else [])) if _is_sound(path)
-    ]
-    return max(rates) if rates else None
+    """Return the rate of a net's files, None where they have none; raises AudioFileError."""
+    rates = []
+    for path in net.templates or ((net.fir,) if net.fir is not None and _is_sound(net.fir) else ()):
+        with AudioFile(path, None) as file:
+            rates.append(file.rate)
+    return max(rates, default=None)
 
 
 def made_of_files(net: Net, rate: int, channels: int) -> Filter:
@@ -161,15 +162,11 @@ def _labels(net: Net) -> tuple[str, ...]:
     """Return the templates' names, as labels are written."""
     if len(net.templates) == 1:
         return (net.name,)
-    names = [_as_label(path.stem) for path in net.templates]
+    names = [as_name(path.stem) for path in net.templates]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ConfigError(f"net '{net.name}': two templates would be called '{min(twice)}'", "rename a file")
     return tuple(names)
-
-
-def _as_label(text: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)[:64]
 
 
 def _lobes(template: np.ndarray, *, normalized: bool) -> int:

@@ -78,7 +78,7 @@ def configured(config_path: Path | None, stream_name: str, **given: object) -> c
     net, settings = str(given.get("net", DEFAULT_NET)), None
     if "threshold" in given:
         settings = with_threshold(own_detector(store.load(net)), given["threshold"])
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in Path(net).stem)[:64]
+    name = configuration.as_name(Path(net).stem)
     listener = configuration.Net(name=name or "net", net=net, detector=settings)
     config = configuration.Config(streams=(configuration.Stream(name=stream_name, nets=(listener,)),))
     return _with_source(config, given)

@@ -25,10 +25,8 @@ from streamcnn.detect.hysteresis import (
     forget,
 )
 
-ACTIVES, FIRST = (
-    NEXT,
-    NEXT + 1,
-)  # of the table: how many runs go on; the first output, where they stand side by side, else -1
+# Of the table: how many runs go on; the first watched output, where they stand side by side, else -1.
+ACTIVES, FIRST = NEXT, NEXT + 1
 ON, OFF = range(2)  # rows of float32 values, one column a watched output
 
 

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import zmq
 import zmq.asyncio
@@ -36,16 +37,19 @@ _REFUSED = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
 class _Subscription:
     """What both subscribers are: sockets, a `Following`, and a cursor."""
 
+    _contexts: ClassVar[type[zmq.Context]]
+    _pollers: ClassVar[type[zmq.Poller]]
+
     def __init__(
         self,
-        context: zmq.Context,
-        endpoint: str,
-        topics: Sequence[str],
-        backfill: str | None,
-        cursor: str | Path | None,
-        since: int | None,
-        key: str | Path | None,
-        server_key: str | Path | None,
+        endpoint: str = DEFAULT_ENDPOINT,
+        topics: Sequence[str] = ("",),
+        *,
+        backfill: str | None = None,
+        cursor: str | Path | None = None,
+        since: int | None = None,
+        key: str | Path | None = None,
+        server_key: str | Path | None = None,
     ):
         if cursor is not None and since is not None:
             raise SubscribeError("both `cursor` and `since` say where to begin", "give one of them")
@@ -67,7 +71,7 @@ class _Subscription:
             can_ask=backfill != NO_ENDPOINT,
         )
         self._handed_out, self._place = None, place
-        self._context = context
+        self._context = self._contexts()
         try:
             self._sub = self._connected(zmq.SUB, endpoint)
             self._monitor = self._sub.get_monitor_socket(_REFUSED)
@@ -77,7 +81,7 @@ class _Subscription:
             raise
         for topic in {*self._following.hears, messages.HEARTBEAT_TOPIC}:
             self._sub.setsockopt(zmq.SUBSCRIBE, os.fsencode(topic))
-        self._poller = (zmq.asyncio.Poller if isinstance(context, zmq.asyncio.Context) else zmq.Poller)()
+        self._poller = self._pollers()
         for socket in (self._sub, self._monitor, self._dealer):
             if socket is not None:
                 self._poller.register(socket, zmq.POLLIN)
@@ -181,18 +185,7 @@ class Subscriber(_Subscription):
     that cannot.
     """
 
-    def __init__(
-        self,
-        endpoint: str = DEFAULT_ENDPOINT,
-        topics: Sequence[str] = ("",),
-        *,
-        backfill: str | None = None,
-        cursor: str | Path | None = None,
-        since: int | None = None,
-        key: str | Path | None = None,
-        server_key: str | Path | None = None,
-    ):
-        super().__init__(zmq.Context(), endpoint, topics, backfill, cursor, since, key, server_key)
+    _contexts, _pollers = zmq.Context, zmq.Poller
 
     def receive(self, timeout_s: float | None = None) -> Event | None:
         """Return the next event, or None where none came for `timeout_s` (None: wait for ever).
@@ -257,18 +250,7 @@ class Subscriber(_Subscription):
 class AsyncSubscriber(_Subscription):
     """The same for asyncio: `async with`, `async for`, and `await` of its methods. Belongs to one event loop."""
 
-    def __init__(
-        self,
-        endpoint: str = DEFAULT_ENDPOINT,
-        topics: Sequence[str] = ("",),
-        *,
-        backfill: str | None = None,
-        cursor: str | Path | None = None,
-        since: int | None = None,
-        key: str | Path | None = None,
-        server_key: str | Path | None = None,
-    ):
-        super().__init__(zmq.asyncio.Context(), endpoint, topics, backfill, cursor, since, key, server_key)
+    _contexts, _pollers = zmq.asyncio.Context, zmq.asyncio.Poller
 
     async def receive(self, timeout_s: float | None = None) -> Event | None:
         """Return the next event, or None where none came for `timeout_s`; raises what `Subscriber.receive` does."""
