@@ -14,7 +14,9 @@ regression: W. Newey and J. Powell, Econometrica 55, 1987), without what lies fa
 second). The edge is steadier than the middle; but bursts beat with blocks, so that the edge itself goes up and down for
 seconds, and a line that touches it in two points (the convex hull's, which is best without bursts) was five times as far
 off. The level is the earliest arrival of the last minute, given the drift. What the driver says about a sample's age counts
-where the block was hardly late: the median, among the earliest tenth of the pairs, of when the sample was converted.
+where the block was hardly late: the median, among the earliest tenth of the pairs, of when the sample was converted. After a
+loss that does not count where it is older than samples were before (by BEYOND_NS): PulseAudio counts what it dropped among
+what it has yet to deliver, for as long as that would have lasted.
 """
 
 from typing import NamedTuple
@@ -27,6 +29,8 @@ SETTLING_S = 30.0  # before it, a slope through the pairs would say more about t
 EXPECTILE, ROUNDS, FAR = 0.25, 8, 4.0  # and how often pairs farther off than so many standard deviations are dropped
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 LEAST_ERROR_S = 1e-6
+BEYOND_NS = 5e7
+BELIEVED = 30  # pairs; before them a driver's ages may be those of a stream that is only beginning (PulseAudio: 0.3 s)
 PAIRS = 8192
 FITTED = 1500  # of them, at most: more of ten minutes would say no more about the drift, and take longer
 
@@ -56,6 +60,7 @@ class Clock:
         self._count = 0
         self._utc_ahead_ns = 0.0
         self._slope: float | None = None  # of arrival over sample / rate, minus 1
+        self._aged_ns: float | None = None  # how old samples were when they arrived, before a loss
         self._estimate: Estimate | None = None
 
     def observe(self, sample: int, arrival_ns: float, age_ns: float = 0.0, utc_ahead_ns: float = 0.0) -> None:
@@ -71,7 +76,9 @@ class Clock:
         self._utc_ahead_ns = utc_ahead_ns
 
     def restart(self) -> None:
-        """Forget all but the drift: an unknown number of samples was lost."""
+        """Forget all but the drift, and how old samples are: an unknown number of samples was lost."""
+        if self._estimate is not None:
+            self._aged_ns = self._estimate.arrival_ns - self._estimate.converted_ns
         self._count = 0
         self._estimate = None
 
@@ -108,9 +115,13 @@ class Clock:
         above = late[recent] - slope * SECOND * seconds[recent]
         level = above.min()
         early = above <= np.quantile(above, EARLY)
-        claims = above[early] - ages[recent][early]
+        ages = ages[recent][early]
+        if self._aged_ns is not None:
+            ages = np.where(ages > self._aged_ns + BEYOND_NS, self._aged_ns, ages)
+        claims = above[early] - ages
         doubt = 2 * np.subtract(*np.quantile(claims, (0.75, 0.25))) / np.sqrt(len(claims))
         spread = float(np.quantile(above, 0.9) - level)
+        unknown = 0.0 if len(samples) >= BELIEVED or self._aged_ns is not None else np.median(ages) / SECOND
         arrival = newest / self._rate * SECOND + level
         return Estimate(
             sample=int(newest),
@@ -119,7 +130,7 @@ class Clock:
             period_ns=SECOND * (1 + slope) / self._rate,
             spread_ns=spread,
             drift=None if self._slope is None else 1 / (1 + slope) - 1,
-            error_s=float(max(LEAST_ERROR_S, (above[early].max() - level + doubt) / SECOND)),
+            error_s=float(max(LEAST_ERROR_S, unknown, (above[early].max() - level + doubt) / SECOND)),
         )
 
 

@@ -24,7 +24,7 @@ from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.kernel import address_of, floats, integers, kernel
 from streamcnn.system import Bell, c_functions, look, publish, rouse
 
-MAX_BLOCKS = 4096
+MAX_BLOCKS = 1 << 14
 POLL_S = 0.002
 UNKNOWN = -1  # a time, or a number of frames, that nobody knows
 NOTHING_LOST = -1
@@ -35,9 +35,11 @@ NOTHING_LOST = -1
 WRITTEN, FRAMES_IN, NEXT_SAMPLE, OVERFLOWS, LOST_FRAMES, PENDING, HIGH_WATER, CLOSED = range(8)
 # ... the consumer's (blocks and frames read; whether it sleeps) ...
 READ, FRAMES_OUT, WAITING = range(8, 11)
+# ... the producer's again: the sample behind the newest block that came, whether it found room or not, and when it came ...
+HEARD_END, HEARD_AT = range(24, 26)
 # ... and what never changes: how many frames fit, and where records and frames begin (bytes from the header).
 CAPACITY, CHANNELS, RECORDS_AT, FRAMES_AT = range(16, 20)
-HEADER_COLUMNS = 24
+HEADER_COLUMNS = 32
 
 # A block: its first sample, how many frames, when it arrived and how long before that its first sample was converted
 # (UNKNOWN without a clock), flags; and of a recording's blocks how many frames were lost before it, with what error
@@ -75,6 +77,10 @@ def push(producer, source, step, columns, frames, arrived, age, flags, lost, los
         ring[OVERFLOWS] += 1
     sample, first = ring[NEXT_SAMPLE], ring[FRAMES_IN]
     ring[NEXT_SAMPLE] = sample + frames
+    if arrived != UNKNOWN:
+        # In this order: who reads the end and then the arrival may think the block later than it was, but never earlier.
+        publish(at + 8 * HEARD_AT, arrived)
+        publish(at + 8 * HEARD_END, sample + frames)
     if not fits(ring, frames):
         ring[PENDING] = flags & DRIVER_OVERFLOW
         ring[OVERFLOWS] += 1

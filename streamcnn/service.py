@@ -36,6 +36,8 @@ from streamcnn.wire.publisher import Publisher
 
 RING_S = 2.0
 RING_BLOCKS = 4  # at least so many, where blocks are long
+# After a stop of this process a source in real time delivers at once what was kept for us: PulseAudio keeps 4 MiB.
+KEPT_S, KEPT_BYTES = 24.0, 5 << 20
 POLL_S = 0.1
 JOIN_POLL_S = 0.005
 PATIENCE_S = 0.005  # where there is more to do than is to be done at once
@@ -77,7 +79,7 @@ class StreamService:
         self._error: Exception | None = None
         self._news = news
         self._core: int | None = None
-        self._ring = Ring(source.channels, max(math.ceil(RING_S * source.rate), RING_BLOCKS * source.block))
+        self._ring = Ring(source.channels, _ring_frames(source))
         clock = Clock(source.rate) if source.paced else None
         self._pipeline = Pipeline(name, self.session, source.rate, source.channels, listeners, gain=gain, clock=clock)
         self._pipeline.prepare()
@@ -281,6 +283,12 @@ class StreamService:
         except Exception as error:  # noqa: BLE001 (handed to the thread that can report it)
             self._error = error
             self.source.stop()
+
+
+def _ring_frames(source: LiveSource) -> int:
+    """Return how many frames wait for inference at most."""
+    kept = min(KEPT_S * source.rate, KEPT_BYTES / (4 * source.channels)) if source.paced else 0
+    return max(math.ceil(RING_S * source.rate), math.ceil(kept), RING_BLOCKS * source.block)
 
 
 def _quantiles(latency: Latency) -> Quantiles | None:

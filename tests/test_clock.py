@@ -107,6 +107,31 @@ def test_what_the_driver_says_of_a_samples_age_is_taken_off():
     assert abs(clock.utc(60 * RATE)[0] - 60) < 0.001
 
 
+def test_after_a_loss_an_age_that_counts_what_was_dropped_is_not_believed():
+    """PulseAudio says for a while that samples are as old as what it has dropped; UTC does not follow it."""
+    clock = Clock(RATE)
+    for tenth in range(300):
+        sample = tenth * RATE // 10
+        if tenth == 100:
+            clock.restart()
+        dropped_s = max(0.0, 11.0 - tenth / 10) if tenth >= 100 else 0.0
+        clock.observe(sample, (sample / RATE + 0.04) * SECOND, (0.04 + dropped_s) * SECOND, 0.0)
+        clock.refresh()
+        known = clock.utc(sample)
+        assert abs(known[0] - sample / RATE) <= max(known[1], 1e-4)
+
+
+def test_at_the_beginning_the_error_counts_all_of_the_drivers_age():
+    """What a driver says of the first blocks' age may be wrong by as much, and the error says so."""
+    clock = Clock(RATE)
+    clock.observe(0, 0.5 * SECOND, 0.5 * SECOND, 0.0)
+    assert clock.utc(0)[1] >= 0.5
+    for tenth in range(1, 40):
+        clock.observe(tenth * RATE // 10, (tenth / 10 + 0.04) * SECOND, 0.04 * SECOND, 0.0)
+        clock.refresh()
+    assert clock.utc(4 * RATE)[1] < 0.01
+
+
 def test_a_year_of_pairs_takes_no_more_memory():
     """Only the last pairs are kept, and the drift is that of the last ten minutes of them."""
     clock, size = Clock(RATE), Clock(RATE)._pairs.nbytes

@@ -47,14 +47,27 @@ class Live:
         self._thread.start()
 
     def write(
-        self, samples: np.ndarray, arrived_s: Callable[[int], float], *, lost: int = 0, flagged: bool = False
+        self,
+        samples: np.ndarray,
+        arrived_s: Callable[[int], float],
+        *,
+        lost: int = 0,
+        flagged: bool = False,
+        aged: bool = False,
+        fits: bool = True,
     ) -> None:
-        """Write a signal in blocks, behind `lost` frames that never come to the ring; times are those of positions."""
+        """Write a signal in blocks, behind `lost` frames that never come to the ring; times are those of positions.
+
+        `aged`: the driver says how old each block is. `fits`: the ring takes them all.
+        """
         self.lost += lost
         for first in range(0, len(samples), BLOCK):
             block, at = samples[first : first + BLOCK, None], self.ring.next_sample + self.lost
             arrived = self._started_ns + round((arrived_s(at) + len(block) / RATE) * SECOND)
-            assert self.ring.write(block, arrived, len(block) * 10**9 // RATE, driver_overflow=flagged and first == 0)
+            late_s = max(0.0, arrived_s(at) - at / RATE) if aged else 0.0
+            age = round((len(block) / RATE + late_s) * SECOND)
+            fitted = self.ring.write(block, arrived, age, driver_overflow=flagged and first == 0)
+            assert fitted or not fits
 
     def settle(self) -> None:
         """Wait until all that was written is processed, and take the clock's word."""
@@ -133,6 +146,53 @@ def test_a_source_that_stalled_and_sends_all_of_it_has_lost_nothing():
     events = live.end()
     assert _gaps(events) == []
     assert [event.sample for event in events if isinstance(event, Detection)] == [2 * RATE + 100_000]
+
+
+@pytest.mark.parametrize("aged", [False, True])
+def test_what_the_server_dropped_at_the_end_of_a_stop_is_missing_there(aged: bool):
+    """After a stop, what was kept goes on where it was; the newest frames, which the server dropped, are missing behind it."""
+    live = Live(now_s=11.55)
+    live.write(np.zeros(2 * RATE, np.float32), _seconds)
+    live.settle()
+    live.write(ramps([100_000], 3 * RATE), lambda at: max(at / RATE, 11.5), aged=aged)
+    live.write(ramps([10_000], RATE // 2), _seconds, lost=int(6.5 * RATE))
+    events = live.end()
+    (gap,) = _gaps(events)
+    assert gap.start_sample == pytest.approx(5 * RATE, abs=BLOCK)
+    assert abs(gap.frames - 6.5 * RATE) <= gap.frames_error < 200
+    assert gap.cause == "streamcnn was stopped, and more came meanwhile than is kept for it"
+    first, second = (event.sample for event in events if isinstance(event, Detection))
+    assert (first, second - gap.frames) == (2 * RATE + 100_000, 5 * RATE + 10_000)
+
+
+def test_what_the_server_dropped_at_the_beginning_of_a_stop_is_missing_there():
+    """Where the ages of what was kept say that it is the newest, the frames before it are missing."""
+    live = Live(now_s=11.55)
+    live.write(np.zeros(2 * RATE, np.float32), _seconds)
+    live.settle()
+    live.write(ramps([100_000], 3 * RATE), lambda at: max(at / RATE, 11.5), lost=int(6.5 * RATE), aged=True)
+    live.write(ramps([10_000], RATE // 2), _seconds)
+    events = live.end()
+    (gap,) = _gaps(events)
+    assert gap.start_sample == 2 * RATE
+    assert abs(gap.frames - 6.5 * RATE) <= gap.frames_error < 200
+    first, second = (event.sample - gap.frames for event in events if isinstance(event, Detection))
+    assert (first, second) == (2 * RATE + 100_000, 5 * RATE + 10_000)
+
+
+def test_what_the_ring_cannot_take_after_a_stop_is_not_blamed_on_inference():
+    """Where more was kept for us than the ring holds, the rest is counted exactly, and the stop is the cause."""
+    live = Live(now_s=9.55)
+    live.write(np.zeros(2 * RATE, np.float32), _seconds)
+    live.settle()
+    live.write(np.zeros(7 * RATE, np.float32), lambda at: max(at / RATE, 9.5), fits=False)
+    wait_until(lambda: live.ring.waiting_frames == 0, "the loop to take what the ring holds")
+    live.write(ramps([10_000], RATE // 2), lambda at: max(at / RATE, 9.5))
+    events = live.end()
+    (gap,) = _gaps(events)
+    assert (gap.frames, gap.frames_error) == (live.ring.lost_frames, 0)
+    assert gap.cause == "streamcnn was stopped, and more came meanwhile than is kept for it"
+    assert [event.sample for event in events if isinstance(event, Detection)] == [9 * RATE + 10_000]
 
 
 def test_utc_follows_the_cards_clock():

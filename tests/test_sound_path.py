@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +82,40 @@ def test_twenty_ramps_through_the_sound_card(tmp_path: Path, endpoint: str, here
     assert code == 130
     assert "Traceback" not in err
     assert "ALSA lib" not in err
+
+
+def test_a_daemon_that_was_stopped_goes_on_where_it_was(tmp_path: Path, here: Cli, sound_server: SoundServer):
+    """After SIGSTOP and three seconds, what the sound server kept is heard: no gap, and samples and UTC stay together."""
+    path = write(tmp_path / "ramps.wav", ramps(list(range(12_000, 60 * RATE, 12_000)), 60 * RATE))
+    lines = tmp_path / "events.jsonl"
+    with lines.open("wb") as out:
+        options = {"stdout": out, "stderr": subprocess.DEVNULL}
+        daemon = here.start("run", "--device", "pulse", "--json", "--publish", "none", **options)
+
+    def heard() -> list[dict]:
+        whole = [json.loads(line) for line in lines.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [event for event in whole if event["type"] in ("detection", "gap")]
+
+    player = sound_server.start_playing(path)
+    try:
+        wait_until(lambda: len(heard()) >= 20, "the clock to settle")
+        daemon.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        daemon.send_signal(signal.SIGCONT)
+        before = len(heard())
+        wait_until(lambda: len(heard()) >= before + 30, "what was played meanwhile, and more")
+        daemon.send_signal(signal.SIGINT)
+        daemon.wait(60)
+    finally:
+        daemon.kill()
+        player.kill()
+        player.wait()
+    events = heard()
+    assert [event for event in events if event["type"] == "gap"] == []
+    assert set(np.diff([event["sample"] for event in events])) == {12_000}
+    settled, last = events[15], events[-1]
+    span_s = (datetime.fromisoformat(last["time"]) - datetime.fromisoformat(settled["time"])).total_seconds()
+    assert abs(span_s - (last["sample"] - settled["sample"]) / RATE) < 0.05
 
 
 BURDENS = {

@@ -20,7 +20,7 @@ from streamcnn.system import MONOTONIC, SECOND, now, put_first
 COLUMNS_AT, STEP, TOOK_AT, RATE, CORES_AT, CORES_SIZE, CALLED = range(PRODUCER_COLUMNS, PRODUCER_COLUMNS + 7)
 ADC_TIME, CURRENT_TIME = 0, 1  # of PaStreamCallbackTimeInfo, in seconds
 INPUT_OVERFLOW = 2  # of PaStreamCallbackFlags
-OLDEST_S = 10.0  # a block is not older: a host that does not know its times says anything
+OLDEST_S = 60.0  # a block is not older: a host that does not know its times says anything
 CONTINUE = 0  # paContinue
 
 

@@ -3,10 +3,16 @@
 It takes blocks from the ring, numbers them, hands them to the recording if there is one, advances the pipeline, and keeps
 the measures: how late records come beyond the time that the queued frames took to compute, and how long blocks took.
 
-Theory of lost frames. Our own ring counts what it drops. Of frames that the driver drops nobody tells the number; but those
-that follow are late by just as much. A block alone may be late for other reasons (scheduling, bursts), so after such a
-report, or a pause of the source, the loop lets blocks come in for a moment (HOLD) and takes the least late of them: how far
-it is behind the card's clock, as known from before, is what was lost.
+Theory of lost frames. Our own ring counts what it drops. Of frames that the driver or the sound server drops nobody tells the
+number; but those that follow are late by just as much, for ever. A block alone may be late for other reasons: scheduling,
+bursts, or a stop of this process, after which the server delivers at once all that it has kept, up to 20 s of it. So after
+a driver's report, or where a block is late by more than a PAUSE, the loop lets blocks come in until for a moment (HOLD)
+none is less late than those before: how far the least late one is behind the card's clock, as known from before, is what
+was lost. The ring takes what comes meanwhile.
+
+Where it was lost. What came late, and later than those that follow, was kept for us, and follows on what came before. So the
+loss is before the first block that is no later than the blocks stay; or, where the age that the driver tells of an earlier
+one says that it was converted after the loss (a server that drops its oldest frames, not its newest), before that one.
 """
 
 from streamcnn.compiler.build import entry_point
@@ -21,6 +27,9 @@ from streamcnn.inference.tables import (
     DRIVER,
     EPOCH,
     FUNCTIONS_AT,
+    JUDGED_BACKLOG,
+    JUDGED_LATE,
+    JUDGED_UNTIL,
     KNOWN,
     KNOWN_ARRIVAL,
     KNOWN_COLUMNS,
@@ -54,6 +63,7 @@ from streamcnn.inference.tables import (
     SPELL,
     SPELLS_AT,
     STALLED,
+    SUSPENDED,
     SWITCHING,
     TOO_SLOW,
     WANTED,
@@ -70,6 +80,8 @@ from streamcnn.ring import (
     FRAMES_AT,
     FRAMES_IN,
     FRAMES_OUT,
+    HEARD_AT,
+    HEARD_END,
     MARK,
     MAX_BLOCKS,
     NEXT_SAMPLE,
@@ -88,8 +100,10 @@ from streamcnn.ring import WRITTEN as BLOCKS_WRITTEN
 from streamcnn.system import MONOTONIC, REALTIME, SECOND, go_to_sleep, look, now, publish, rest
 
 ROOM_MS = 1
-HOLD = 300_000_000  # ns
-PAUSE = 1_000_000_000  # ns without a block: the source has stalled
+HOLD, LONGEST_HOLD, LOOK_MS = 300_000_000, 5_000_000_000, 10  # ns, ns
+PAUSE = 1_000_000_000  # ns: a block that is later than that comes after a loss, or was kept for us
+FALL = 5_000_000  # ns: blocks that become less late by that are still catching up
+TELLING = 50_000_000  # ns: an age that is beyond the block's own duration by that says something
 PAIRS_A_SECOND = 10
 SPELLS = 256  # that are remembered
 NEVER = 2**62
@@ -122,28 +136,60 @@ def time_of_end(block, rate):
 
 
 @kernel
-def is_suspicious(stream, block):
-    """Whether frames may be missing before a block that nobody counted."""
-    if block[FLAGS] & DRIVER_OVERFLOW:
-        return True
+def late(stream, block):
+    """Return by how much a block is late (ns): UNKNOWN where there is no clock to say so."""
     if not stream[KNOWN] or block[BLOCK_ARRIVED] == UNKNOWN:
-        return False
-    return time_of_end(block, stream[RATE]) - due(stream, block[FIRST_SAMPLE] + stream[SHIFT]) > PAUSE
+        return UNKNOWN
+    return time_of_end(block, stream[RATE]) - due(stream, block[FIRST_SAMPLE] + stream[SHIFT])
 
 
 @kernel
-def frames_missing(stream, ring):
-    """Return how many frames the least late of the waiting blocks is behind, UNKNOWN where there is no clock to say so."""
-    block = block_at(ring, ring[READ])
-    if not stream[KNOWN] or block[BLOCK_ARRIVED] == UNKNOWN:
-        return UNKNOWN
-    least = SECOND * 3600 * 24 * 365
-    for number in range(ring[READ], look(address_of(ring) + 8 * BLOCKS_WRITTEN)):
+def is_suspicious(stream, block):
+    """Whether frames may be missing before a block that nobody counted."""
+    return block[FLAGS] & DRIVER_OVERFLOW or late(stream, block) > PAUSE
+
+
+@kernel
+def least_late(stream, ring):
+    """Return how late the least late of the waiting blocks is (ns), up to the next of which the driver reports a loss."""
+    least = late(stream, block_at(ring, ring[READ]))
+    for number in range(ring[READ] + 1, look(address_of(ring) + 8 * BLOCKS_WRITTEN)):
         block = block_at(ring, number)
-        if number > ring[READ] and block[FLAGS] & DRIVER_OVERFLOW:
+        if block[FLAGS] & DRIVER_OVERFLOW:
             break
-        least = min(least, time_of_end(block, stream[RATE]) - due(stream, block[FIRST_SAMPLE] + stream[SHIFT]))
-    return max(0, least) * stream[RATE] // SECOND
+        least = min(least, late(stream, block))
+    return least
+
+
+@kernel
+def judge(stream, ring):
+    """Let blocks come in until none is less late than those before, and note how late they stay."""
+    at, functions, place = address_of(ring), stream[FUNCTIONS_AT], address_of(stream) + 8 * PLACE
+    block = block_at(ring, ring[READ])
+    first, began = late(stream, block), block[BLOCK_ARRIVED]
+    least, fell, time = NEVER, began, now(functions, MONOTONIC, place)
+    while not look(at + 8 * CLOSED) and time - fell < HOLD and time - began < LONGEST_HOLD:
+        if first != UNKNOWN:
+            # Also of blocks that the ring could not take: it may be full of what is late.
+            end = look(at + 8 * HEARD_END)
+            newest = look(at + 8 * HEARD_AT) - due(stream, end + stream[SHIFT])
+            if newest < least - FALL:
+                fell = time
+            least = min(least, newest)
+        rest(functions, LOOK_MS, place)
+        time = now(functions, MONOTONIC, place)
+    if first != UNKNOWN:
+        least = max(0, min(least, least_late(stream, ring)))
+    stream[JUDGED_LATE] = UNKNOWN if first == UNKNOWN else least
+    stream[JUDGED_BACKLOG] = first - least > PAUSE // 2
+    stream[JUDGED_UNTIL] = look(at + 8 * HEARD_AT)
+
+
+@kernel
+def is_behind_loss(stream, block, tolerance):
+    """Whether what was lost was lost before a late block: it is as late as blocks stay, or its age says so; times in ns."""
+    beyond, aged = late(stream, block) - stream[JUDGED_LATE], block[AGE] - block[FRAMES] * SECOND // stream[RATE]
+    return beyond <= tolerance or (aged > TELLING and beyond - aged > -stream[JUDGED_LATE] // 2)
 
 
 @kernel
@@ -194,9 +240,17 @@ def can_keep(stream, frames):
 
 
 @kernel
+def is_catching_up(stream, arrived):
+    """Whether a block comes with others that were kept for us, and there is room for those that will come."""
+    ring = integers(stream[RING_AT])
+    crowded = 16 * (look(stream[RING_AT] + 8 * FRAMES_IN) - ring[FRAMES_OUT]) > 15 * ring[CAPACITY]
+    return arrived != UNKNOWN and arrived <= stream[JUDGED_UNTIL] and not crowded
+
+
+@kernel
 def keep(stream, source, frames, arrived, age, flags, lost, error, cause):
     """Hand a block, of which the first frame is the stream's next one, to the recording."""
-    while stream[PATIENT] and not can_keep(stream, frames):
+    while not can_keep(stream, frames) and (stream[PATIENT] or is_catching_up(stream, arrived)):
         rest(stream[FUNCTIONS_AT], ROOM_MS, address_of(stream) + 8 * PLACE)
     producer = integers(stream[RECORDING])
     integers(producer[PRODUCERS_RING])[NEXT_SAMPLE] = stream[SAMPLE]
@@ -221,15 +275,21 @@ def take(stream, ring, block, suspicious):
     follow_switches(stream)
     sample, frames, rate = block[FIRST_SAMPLE] + stream[SHIFT], block[FRAMES], stream[RATE]
     lost, error, cause = sample - stream[SAMPLE], 0, TOO_SLOW
+    if lost and stream[KNOWN] and due(stream, stream[SAMPLE]) <= stream[JUDGED_UNTIL]:
+        cause = SUSPENDED
     if suspicious:
-        missing, reported = frames_missing(stream, ring), block[FLAGS] & DRIVER_OVERFLOW
-        accuracy = UNKNOWN if missing == UNKNOWN else max(1, known_of(stream)[KNOWN_SPREAD] * rate // SECOND)
+        stays, reported = stream[JUDGED_LATE], block[FLAGS] & DRIVER_OVERFLOW
+        spread = 0 if stays == UNKNOWN else known_of(stream)[KNOWN_SPREAD]
+        accuracy = UNKNOWN if stays == UNKNOWN else max(1, spread * rate // SECOND)
+        missing = max(0, stays) * rate // SECOND
+        lasts = frames * SECOND // rate
         # A source that paused, and then sent all that it had, has lost nothing.
-        if reported or missing > accuracy + frames:
-            missing = max(0, missing)
-            lost, error, cause = lost + missing, accuracy, DRIVER if reported else STALLED
+        if reported or (missing > accuracy + frames and is_behind_loss(stream, block, spread + lasts)):
+            lost, error = lost + missing, accuracy
+            cause = DRIVER if reported else SUSPENDED if stream[JUDGED_BACKLOG] else STALLED
             stream[SHIFT] += missing
             sample += missing
+            stream[JUDGED_LATE] = 0
     if lost or error:
         wait_for_room(stream)
         call(stream[SKIPPING], (address_of(stream), lost, error, cause))
@@ -239,7 +299,7 @@ def take(stream, ring, block, suspicious):
             publish(address_of(stream) + 8 * KNOWN, 0)
     else:
         cause = NOTHING_LOST
-    if block[BLOCK_ARRIVED] != UNKNOWN:
+    if block[BLOCK_ARRIVED] != UNKNOWN and (lost or not suspicious):  # what was kept for us says nothing about the card's clock
         wait_for_room(stream)
         report_pair(stream, block, sample)
     place, width, left = ring[FRAMES_OUT] % ring[CAPACITY], 4 * stream[CHANNELS], frames
@@ -297,12 +357,8 @@ def _loop(at):
             continue
         block = block_at(ring, ring[READ])
         suspicious = is_suspicious(stream, block)
-        if suspicious and not look(ring_at + 8 * CLOSED):
-            held = now(functions, MONOTONIC, place) - block[BLOCK_ARRIVED]
-            crowded = 2 * (look(ring_at + 8 * FRAMES_IN) - ring[FRAMES_OUT]) > ring[CAPACITY]
-            if block[BLOCK_ARRIVED] != UNKNOWN and held < HOLD and not crowded:
-                rest(functions, (HOLD - held) // 1_000_000 + 1, place)
-                continue
+        if suspicious and (block[FLAGS] & DRIVER_OVERFLOW or block[BLOCK_ARRIVED] > stream[JUDGED_UNTIL]):
+            judge(stream, ring)
         frames = block[FRAMES]
         take(stream, ring, block, suspicious)
         publish(ring_at + 8 * FRAMES_OUT, ring[FRAMES_OUT] + frames)

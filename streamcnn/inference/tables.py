@@ -32,7 +32,10 @@ KNOWN, EPOCH = range(38, 40)
 KNOWN_SLOTS = 40
 KNOWN_SAMPLE, KNOWN_ARRIVAL, KNOWN_PERIOD, KNOWN_SPREAD = range(4)
 KNOWN_COLUMNS = 4
-STREAM_COLUMNS = 48
+# ... What was found out about blocks that came late, up to the one that arrived at JUDGED_UNTIL (ns): how late they stay (ns,
+# UNKNOWN: nobody knows), and whether others were later, which the source had kept for us.
+JUDGED_UNTIL, JUDGED_LATE, JUDGED_BACKLOG = range(48, 51)
+STREAM_COLUMNS = 56
 NOWHERE = -1
 PARTS = 1_000_000
 
@@ -69,11 +72,12 @@ HIT, GAP, PAIR = range(3)
 GAP_START, GAP_FRAMES, GAP_ERROR, GAP_CAUSE = range(4, 8)
 OF_SAMPLE, OF_ARRIVAL, OF_AGE, OF_UTC = range(4, 8)
 
-NOT_FINITE, TOO_SLOW, DRIVER, STALLED, RECORDING_SLOW = range(5)  # causes of gaps
+NOT_FINITE, TOO_SLOW, DRIVER, STALLED, RECORDING_SLOW, SUSPENDED = range(6)  # causes of gaps
 CAUSES = (
     "the samples were NaN or Inf",
     "inference was too slow: the ring overflowed",
     "the driver lost frames",
     "the source stalled",
     "the recording's disk was too slow",
+    "streamcnn was stopped, and more came meanwhile than is kept for it",
 )
