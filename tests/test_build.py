@@ -3,8 +3,11 @@
 import gc
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +22,10 @@ from streamcnn.compiler import build
 from streamcnn.compiler.program import OPERATIONS
 from streamcnn.engine import Engine
 from streamcnn.graph.graph import Graph, Node
+from streamcnn.inference import loop
 from streamcnn.stopwatch import Course
-from tests.graphs import signal
+from tests import graphs
+from tests.conftest import Cli
 
 START = """
 import numpy as np
@@ -75,14 +80,132 @@ def test_a_broken_cache_is_made_anew(filled: Path, ending: str, content: bytes):
 
 
 def test_a_cache_of_another_version_is_left_alone(filled: Path):
-    """Code of other sources lies in a folder of its own, which nothing is loaded from."""
-    (folder,) = filled.iterdir()
-    other = filled / "0123456789abcdef"
-    folder.rename(other)
-    kept = sorted(other.rglob("*.nb?"))
+    """Code of other sources lies in folders of their own, which nothing is loaded from."""
+    folders = sorted(filled.iterdir())
+    others = [folder.rename(filled / f"{number:016x}") for number, folder in enumerate(folders)]
+    kept = [sorted(other.rglob("*.nb?")) for other in others]
     assert result(start(filled)).startswith(RESULT)
-    assert sorted(other.rglob("*.nb?")) == kept
-    assert folder.exists()
+    assert [sorted(other.rglob("*.nb?")) for other in others] == kept
+    assert all(folder.exists() for folder in folders)
+
+
+FUNCTIONS = [loop._loop, *sorted({code.__wrapped__ for code in OPERATIONS.values()}, key=lambda one: one.__name__)]
+COMPILED = sorted(set().union(*(build.sources(Path(function.__code__.co_filename)) for function in FUNCTIONS)))
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package, whose sources a test may change."""
+    return shutil.copytree(build.PACKAGE, tmp_path_factory.mktemp("copy") / "streamcnn")
+
+
+def directories(package: Path) -> dict[str, Path]:
+    """Return the cache folder of every source of a copy's machine code, as a new process finds them."""
+    lines = "from streamcnn.compiler import build\nimport sys\nfor path in sys.stdin.read().split():\n"
+    lines += "    print(path, build.cache_directory(path).name)"
+    paths = "\n".join(str(package / path.relative_to(build.PACKAGE)) for path in COMPILED)
+    options = {"cwd": package.parent, "capture_output": True, "text": True, "check": True}  # where Python looks first
+    done = subprocess.run([sys.executable, "-c", lines], input=paths, **options)
+    return dict(line.split() for line in done.stdout.splitlines())
+
+
+def test_every_source_that_machine_code_is_made_of_has_a_part_in_its_cache_folder(copied: Path):
+    """A change in any imported source gives other folders to its own code and to all that imports it, and to no other."""
+    before = directories(copied)
+    assert len(before) == len(COMPILED) > 20
+    for path in (copied / source.relative_to(build.PACKAGE) for source in COMPILED):
+        text = path.read_bytes()
+        path.write_bytes(text + b"\n# changed\n")
+        after = directories(copied)
+        path.write_bytes(text)
+        users = {str(copied / user.relative_to(build.PACKAGE)) for user in COMPILED
+                 if build.PACKAGE / path.relative_to(copied) in build.sources(user)}  # fmt: skip
+        assert {name for name in before if before[name] != after[name]} == users >= {str(path)}
+
+
+def reached(function: Callable, seen: set[object]) -> set[str]:
+    """Return the files of all functions that a function can reach through its globals."""
+    function = getattr(function, "py_func", getattr(function, "_defn", function))
+    code = getattr(function, "__code__", None)
+    if code is None or code in seen:
+        return set()
+    seen.add(code)
+    names = [*code.co_names, *(name for const in code.co_consts if hasattr(const, "co_names") for name in const.co_names)]
+    values = [function.__globals__[name] for name in names if name in function.__globals__]
+    values += [cell.cell_contents for cell in function.__closure__ or ()]
+    return {code.co_filename}.union(*(reached(value, seen) for value in values if callable(value)))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_the_sources_of_machine_code_are_all_that_it_calls(function: Callable):
+    """Of every function that machine code can reach the file is among its sources."""
+    ours = {Path(file) for file in reached(function, set()) if Path(file).is_relative_to(build.PACKAGE)}
+    assert ours
+    assert ours <= build.sources(Path(function.__code__.co_filename))
+
+
+SOFTPLUS = """
+import numpy as np
+from streamcnn import layers as L
+from streamcnn.engine import Engine
+from streamcnn.graph.graph import Graph
+print(*(Engine(Graph.sequential([L.Activation(activation=name)])).process(np.full(1, 2.0))[0, 0] for name in
+      ("softplus", "mish", "gelu")))
+"""
+
+
+def test_a_constant_of_another_module_that_changes_makes_other_machine_code(copied: Path, tmp_path: Path):
+    """With a warm cache, a name inserted among the activations' leaves every activation what it is."""
+    options = {"cwd": copied.parent, "env": {**os.environ, "STREAMCNN_CACHE_DIR": str(tmp_path)}}
+
+    def values() -> list[float]:
+        done = subprocess.run([sys.executable, "-c", SOFTPLUS], capture_output=True, text=True, check=True, **options)
+        return [float(value) for value in done.stdout.split()]
+
+    right = [np.log1p(np.exp(2)), 2 * np.tanh(np.log1p(np.exp(2))), 1.9544997]
+    assert values() == pytest.approx(right, abs=1e-5)
+    functions = copied / "graph" / "functions.py"
+    text = functions.read_text()
+    changed = text.replace('    "relu": (', '    "inserted": (),\n    "relu": (', 1)
+    assert changed != text
+    functions.write_text(changed)
+    try:
+        assert values() == pytest.approx(right, abs=1e-5)
+    finally:
+        functions.write_text(text)
+
+
+def test_processes_that_start_together_compile_once(tmp_path: Path):
+    """Of four that start on an empty cache one says that it compiles what the others wait for, and each tells which it does."""
+    together = Cli({"STREAMCNN_CACHE_DIR": str(tmp_path)})
+    runs = [together.start("run", "--duration", "0.1", "--publish", "none") for _ in range(4)]
+    said = [run.communicate(timeout=240)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4
+    assert all("compiling the engine" in text for text in said)
+    assert any("another process is compiling" in text for text in said)
+    assert "compiling" not in together("run", "--duration", "0.1", "--publish", "none").stderr
+
+
+def test_a_cache_that_lacks_a_part_is_announced(filled: Path):
+    """Where only some of the code must be compiled, that is said too."""
+    partly = Cli({"STREAMCNN_CACHE_DIR": str(filled)})
+    assert "compiling the engine" in partly("run", "--duration", "0.1", "--publish", "none").stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_first_compilation_at_once(tmp_path: Path, number: int):
+    """While LLVM compiles, SIGTERM and SIGINT end the daemon in less than two seconds."""
+    cold = Cli({"STREAMCNN_CACHE_DIR": str(tmp_path)})
+    daemon = cold.start("run", "--publish", "none")
+    try:
+        assert "compiling the engine" in daemon.stderr.readline()
+        time.sleep(1.5)  # into the middle of it; whenever it comes, it counts
+        daemon.send_signal(number)
+        daemon.wait(2)
+    finally:
+        daemon.kill()
+    assert daemon.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
+    assert "stopped while compiling" in daemon.communicate()[1]
 
 
 def test_a_full_disk_costs_the_compile_time_and_no_more(tmp_path: Path):
@@ -94,7 +217,7 @@ def test_a_full_disk_costs_the_compile_time_and_no_more(tmp_path: Path):
 
 def test_a_disk_that_fills_up_while_code_is_saved_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """When writing fails in the middle, the code is compiled without a cache."""
-    monkeypatch.setattr(build, "cache_directory", lambda: tmp_path)
+    monkeypatch.setattr(build, "cache_directory", lambda _source: tmp_path)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert build.entry_point("int64(int64)")(_double)()(21) == 42
 
@@ -169,8 +292,8 @@ def test_no_kernel_can_allocate_raise_or_wait(code: Callable[[], int]):
 def test_everything_is_compiled_for_one_signature():
     """After a run each function that is called from outside has been compiled exactly once."""
     engine = Engine(every_layer())
-    engine.process(signal(1, 3000, 2))
-    engine.process(signal(1, 3001, 2)[1:].astype(np.float64))
+    engine.process(graphs.signal(1, 3000, 2))
+    engine.process(graphs.signal(1, 3001, 2)[1:].astype(np.float64))
     engine.flush()
     for code in set(OPERATIONS.values()):
         assert len(code.compiled().overloads) == 1, code.__name__

@@ -1,18 +1,22 @@
 """What several commands share: the nets and thresholds that stand in for a configuration file."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import msgspec
 
 from streamcnn import config as configuration
-from streamcnn.compiler.build import is_cold
+from streamcnn.cli.signals import ended_at_once
+from streamcnn.compiler.build import Told
 from streamcnn.errors import ConfigError, InputError
 from streamcnn.graph import store
 from streamcnn.listener import own_detector, with_threshold
 
 DEFAULT_NET = "ramp"
+COMPILE_TIME = "some 15 seconds on a PC, longer on a small board"
 
 config_option = click.option(
     "--config",
@@ -50,9 +54,22 @@ channels_option = click.option(
 
 
 def announce_compilation() -> None:
-    """Say, where the first engine on this machine is about to be made, why nothing happens for a while."""
-    if is_cold():
-        click.echo("streamcnn: compiling the engine for this machine, once; this takes some 20 seconds ...", err=True)
+    """Have the user told, once, when machine code must be compiled, or another process does so; signals then end us at once."""
+    said: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            click.echo(f"streamcnn: {text} ...", err=True)
+
+    @contextmanager
+    def compiling() -> Iterator[None]:
+        say(f"compiling the engine for this machine, once; this takes {COMPILE_TIME}")
+        with ended_at_once():
+            yield
+
+    Told.compiling = compiling
+    Told.waiting = lambda: say("another process is compiling the engine; waiting for it")
 
 
 def configured(config_path: Path | None, stream_name: str, **given: object) -> configuration.Config:

@@ -4,8 +4,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +24,7 @@ from streamcnn.cli.options import (
     threshold_option,
 )
 from streamcnn.cli.screen import RunScreen
+from streamcnn.cli.signals import Signals
 from streamcnn.errors import InputError
 from streamcnn.listener import load_listeners, stream_rate
 from streamcnn.sinks.journal import Journal
@@ -88,16 +88,18 @@ def command(
     announce_compilation()
     news = Bell()
     with (
-        _signals() as received,
+        Signals() as signals,
         _journal(config.journal) as journal,
         _publisher(config.publish, journal) as publisher,
         RunScreen(as_json=as_json) as screen,
     ):
+        received = signals.received
         streams = [_stream(stream, news, screen, record) for stream in config.streams]
         screen.waits = not any(stream.source.paced for stream in streams)
         if journal.path is not None:
             screen.note(f"journal: {journal.path}")
         screen.note(f"publishing at {publisher.endpoint}" if publisher else "not publishing")
+        signals.collect()
         running = service.run(streams, news, publisher, lambda: bool(received), duration, journal=journal)
         with closing(running) as happening:
             for event in happening:
@@ -152,23 +154,3 @@ def _journal(settings: configuration.Journal | None) -> "closing[Journal]":
 
 def _publisher(settings: configuration.Publish, journal: Journal) -> "closing[Publisher] | nullcontext[None]":
     return nullcontext() if settings.bind == configuration.NO_ENDPOINT else closing(Publisher(settings, journal))
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list; a second one of either kind ends the process the usual way."""
-    received: list[int] = []
-    before = {}
-
-    def remember(number: int, _frame: object) -> None:
-        received.append(number)
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, remember)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
