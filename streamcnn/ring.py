@@ -26,6 +26,7 @@ from streamcnn.system import Bell, c_functions, look, publish, rouse
 
 MAX_BLOCKS = 1 << 14
 POLL_S = 0.002
+PAUSE = 1_000_000_000  # ns without a block
 UNKNOWN = -1  # a time, or a number of frames, that nobody knows
 NOTHING_LOST = -1
 
@@ -35,10 +36,12 @@ NOTHING_LOST = -1
 WRITTEN, FRAMES_IN, NEXT_SAMPLE, OVERFLOWS, LOST_FRAMES, PENDING, HIGH_WATER, CLOSED = range(8)
 # ... the consumer's (blocks and frames read; whether it sleeps) ...
 READ, FRAMES_OUT, WAITING = range(8, 11)
-# ... the producer's again: the sample behind the newest block that came, whether it found room or not, and when it came ...
-HEARD_END, HEARD_AT = range(24, 26)
-# ... and what never changes: how many frames fit, and where records and frames begin (bytes from the header).
-CAPACITY, CHANNELS, RECORDS_AT, FRAMES_AT = range(16, 20)
+# ... the producer's again: the sample behind the newest block that came, whether it found room or not, and when it came; how
+# many frames may wait, and when the last pause ended ...
+HEARD_END, HEARD_AT, ALLOWED, PAUSED_UNTIL = range(24, 28)
+# ... and what never changes: how many frames fit, where records and frames begin (bytes from the header), how many frames may
+# wait as a rule.
+CAPACITY, CHANNELS, RECORDS_AT, FRAMES_AT, USUAL = range(16, 21)
 HEADER_COLUMNS = 32
 
 # A block: its first sample, how many frames, when it arrived and how long before that its first sample was converted
@@ -60,7 +63,19 @@ def fits(ring, frames):
     """Whether a block finds room, as its producer sees it."""
     at = address_of(ring)
     blocks, waiting = ring[WRITTEN] - look(at + 8 * READ), ring[FRAMES_IN] - look(at + 8 * FRAMES_OUT)
-    return blocks < MAX_BLOCKS and waiting + frames <= ring[CAPACITY]
+    return blocks < MAX_BLOCKS and waiting + frames <= ring[ALLOWED]
+
+
+@kernel
+def allow(ring, arrived):
+    """Let all of the ring be used after a pause, for what was kept meanwhile, until that is dealt with.
+
+    As a rule a consumer is not to be that late.
+    """
+    if ring[HEARD_AT] and arrived - ring[HEARD_AT] > PAUSE:
+        ring[ALLOWED], ring[PAUSED_UNTIL] = ring[CAPACITY], arrived
+    elif arrived - ring[PAUSED_UNTIL] > PAUSE and 2 * (ring[FRAMES_IN] - look(address_of(ring) + 8 * FRAMES_OUT)) < ring[USUAL]:
+        ring[ALLOWED] = ring[USUAL]
 
 
 @kernel
@@ -78,6 +93,7 @@ def push(producer, source, step, columns, frames, arrived, age, flags, lost, los
     sample, first = ring[NEXT_SAMPLE], ring[FRAMES_IN]
     ring[NEXT_SAMPLE] = sample + frames
     if arrived != UNKNOWN:
+        allow(ring, arrived)
         # In this order: who reads the end and then the arrival may think the block later than it was, but never earlier.
         publish(at + 8 * HEARD_AT, arrived)
         publish(at + 8 * HEARD_END, sample + frames)
@@ -157,10 +173,13 @@ class Block(NamedTuple):
 class Ring:
     """A ring of `capacity` frames. `write` and `close` belong to the producer, `blocks` and `rest` to the consumer.
 
+    `usual`: how many frames may wait in it as a rule, by default all that fit; the rest is for what comes at once after a
+    pause.
+
     `address` is that of the header, `producer` the table that `push` takes, `bell` wakes the consumer.
     """
 
-    def __init__(self, channels: int, capacity: int):
+    def __init__(self, channels: int, capacity: int, usual: int | None = None):
         records = 8 * HEADER_COLUMNS
         frames = records + 8 * BLOCK_COLUMNS * MAX_BLOCKS
         self._memory = _shared_memory(frames + 4 * channels * capacity)
@@ -168,7 +187,9 @@ class Ring:
         self._blocks = np.frombuffer(self._memory, np.int64, BLOCK_COLUMNS * MAX_BLOCKS, records)
         self._blocks = self._blocks.reshape(MAX_BLOCKS, BLOCK_COLUMNS)
         self._frames = np.frombuffer(self._memory, np.float32, channels * capacity, frames).reshape(-1, channels)
+        usual = capacity if usual is None else usual
         self._header[[CAPACITY, CHANNELS, RECORDS_AT, FRAMES_AT]] = capacity, channels, records, frames
+        self._header[[USUAL, ALLOWED]] = usual, usual
         self.bell = Bell()
         weakref.finalize(self, self.bell.close)
         self.address = int(self._header.ctypes.data)
@@ -181,6 +202,11 @@ class Ring:
     def capacity(self) -> int:
         """How many frames fit."""
         return len(self._frames)
+
+    @property
+    def usual(self) -> int:
+        """How many frames may wait as a rule."""
+        return int(self._header[USUAL])
 
     @property
     def memory(self) -> np.ndarray:
@@ -199,9 +225,9 @@ class Ring:
 
     @property
     def filled(self) -> float:
-        """How full it is: the share of the frames or of the blocks that fit, whichever is more."""
+        """How full it is: the share of the frames that may wait as a rule, or of the blocks that fit, whichever is more."""
         blocks = int(self._header[WRITTEN] - self._header[READ])
-        return max(self.waiting_frames / self.capacity, blocks / MAX_BLOCKS)
+        return max(self.waiting_frames / self.usual, blocks / MAX_BLOCKS)
 
     @property
     def overflows(self) -> int:
@@ -244,7 +270,7 @@ class Ring:
 
     def _fits(self, frames: int) -> bool:
         blocks = self._header[WRITTEN] - self._header[READ]
-        return frames <= self.capacity - self.waiting_frames and bool(blocks < MAX_BLOCKS)
+        return frames <= int(self._header[ALLOWED]) - self.waiting_frames and bool(blocks < MAX_BLOCKS)
 
     def close(self) -> None:
         """Say that no more blocks will come."""

@@ -86,6 +86,7 @@ from streamcnn.ring import (
     MAX_BLOCKS,
     NEXT_SAMPLE,
     NOTHING_LOST,
+    PAUSE,
     READ,
     RECORDS_AT,
     UNKNOWN,
@@ -101,7 +102,6 @@ from streamcnn.system import MONOTONIC, REALTIME, SECOND, go_to_sleep, look, now
 
 ROOM_MS = 1
 HOLD, LONGEST_HOLD, LOOK_MS = 300_000_000, 5_000_000_000, 10  # ns, ns
-PAUSE = 1_000_000_000  # ns: a block that is later than that comes after a loss, or was kept for us
 FALL = 5_000_000  # ns: blocks that become less late by that are still catching up
 TELLING = 50_000_000  # ns: an age that is beyond the block's own duration by that says something
 PAIRS_A_SECOND = 10
