@@ -182,8 +182,8 @@ def test_inspect_tells_what_a_window_costs(tmp_path: Path):
     assert conv["macs_per_second"] == 40 * 12 * 8000 / 40
     assert window["macs"] < 0.2 * window["macs_unshared"]
     assert window["time_saved"] < 1
-    shown = inside("inspect", tmp_path / "n.safetensors").stdout
-    assert "a window of 400 samples (50 ms) that moves by 40 samples (5 ms)" in shown
+    shown = inside("inspect", tmp_path / "n.safetensors", "--layers").stdout
+    assert "400 samples (50 ms) that move by 40 samples (5 ms)" in shown
     assert "40 of 398" in shown
 
 

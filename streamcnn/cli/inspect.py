@@ -1,16 +1,16 @@
-"""`streamcnn inspect`: a net's layers and timing."""
+"""`streamcnn inspect`: a net's timing, cost and layers."""
 
 import json
+import textwrap
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import numpy as np
-from rich.markup import escape
-from rich.table import Table
 
 from streamcnn.cli.options import announce_compilation
-from streamcnn.cli.screen import wide_console
+from streamcnn.cli.screen import Column, counted, table, terminal_width
 from streamcnn.compiler.windows import computed_frames, macs_per_window
 from streamcnn.engine import Engine
 from streamcnn.graph import store
@@ -20,19 +20,26 @@ from streamcnn.stopwatch import Course
 MEASURED_S = 0.2
 MEASURED_BLOCK = 1024  # frames, at least
 LONG_S = 3.0  # beyond which a net is not measured twice
+LEAST_SHARE = 0.0001  # of a core: of less nobody wants to know how much
+SUMMARY_WIDTH = 80
+NAME_ENOUGH = 16  # characters of a layer's name, before columns are left out for it
 
 
 @click.command("inspect", short_help="Show a net's layers and timing.")
 @click.argument("net")
+@click.option("--layers", is_flag=True, help="Show a table of the layers, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the weights.")
-def command(net: str, as_json: bool, plot: Path | None) -> None:
-    """Show the layers of NET (a file, or a shipped net's name), and where their frames stand in time.
+def command(net: str, layers: bool, as_json: bool, plot: Path | None) -> None:
+    """Show what NET (a file, or a shipped net's name) hears, when its answers are known, and what it costs here.
 
     hop: input frames from one output frame to the next; first: where output frame 0 stands; delay: how many input
-    frames later it becomes known; receptive field: how many input frames it can see; look-ahead: what a 'same' padding costs in
-    latency. Of a clip net these are of one window, and 'computed' says how many frames of a layer each window costs, out of
-    those that it has: the others are shared with the windows before it.
+    frames later it becomes known; receptive field: how many input frames it can see; look-ahead: what 'same' padding
+    costs in latency.
+
+    --layers tells the same of each layer, on a terminal in as many columns as it has room for. Of a clip net these are
+    of one window, and 'computed' says how many frames of a layer each window costs, out of those that it has: the
+    others are shared with the windows before it.
     """
     graph = store.load(net)
     announce_compilation()
@@ -40,7 +47,9 @@ def command(net: str, as_json: bool, plot: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1, allow_nan=False))
     else:
-        _print(facts)
+        click.echo("\n".join(_wrapped(list(_summary(facts)), min(SUMMARY_WIDTH, terminal_width() or SUMMARY_WIDTH))))
+        if layers:
+            click.echo("\n".join(["", *table(_columns(facts), terminal_width())]))
     if plot is not None:
         from streamcnn.cli.pictures import draw_weights  # loads matplotlib
 
@@ -48,15 +57,19 @@ def command(net: str, as_json: bool, plot: Path | None) -> None:
         click.echo(f"drew {plot}", err=True)
 
 
-def _span(frames: int, rate: int | None) -> str:
-    return f"{frames} samples" if rate is None else f"{frames} samples ({frames / rate * 1e3:.4g} ms)"
+def _span(frames: float, rate: int | None) -> str:
+    """Return a number of input frames for people, and how long they last."""
+    number = int(frames) if frames == int(frames) else round(frames, 2)
+    return f"{counted(number, 'sample')}{_duration(frames, rate)}"
+
+
+def _duration(frames: float, rate: int | None) -> str:
+    return f" ({frames / rate * 1e3:.4g} ms)" if rate and frames else ""
 
 
 def receptive_field(frames: int | None, rate: int | None = None) -> str:
     """Return a receptive field for people."""
-    if frames is None:
-        return "all that came before"
-    return f"{frames} samples" if rate is None else f"{frames} ({frames / rate * 1e3:.4g} ms)"
+    return "all that came before" if frames is None else _span(frames, rate)
 
 
 def _facts(graph: Graph) -> dict:
@@ -146,60 +159,99 @@ def _seconds_per_frame(graph: Graph) -> list[float]:
     return [float(np.median(times)) for times in took]
 
 
-def _print(facts: dict) -> None:
-    console, rate = wide_console(), facts["rate"]
-    share = "" if rate is None else f", {facts['share_of_a_core']:.2%} of this core"
-    console.print(
-        f"{facts['net']}: {rate or 'unknown'} Hz, frames of {tuple(facts['input_shape'])}, "
-        f"labels {', '.join(facts['labels']) or '-'}, threshold {facts['threshold']}, "
-        f"input scale {facts['input_scale']:g}, target lag {facts['target_lag']}{share}",
-        markup=False,
-    )
-    window = facts.get("window")
-    if (
-        window is None
-        and facts["period"] > 1
-        and any(row["options"].get("padding") == "same" for row in facts["layers"])
-    ):
-        console.print(
-            f"exact to the last frame for signals of N frames with N mod {facts['period']} = {facts['length_class']}"
-        )
+def _wrapped(facts: list[tuple[str, str]], width: int) -> list[str]:
+    """Return facts as lines `name: value`, the values below each other."""
+    indent = max(len(name) for name, _ in facts) + len(": ")
+    lines = []
+    for name, value in facts:
+        first, *others = textwrap.wrap(value, max(8, width - indent), break_on_hyphens=False)
+        lines += [f"{name + ':':<{indent}}{first}", *(" " * indent + other for other in others)]
+    return lines
+
+
+def _summary(facts: dict) -> Iterator[tuple[str, str]]:
+    """Tell what there is to know of the whole net, as names and values."""
+    rate, window = facts["rate"], facts.get("window")
+    yield "net", facts["net"]
+    yield "rate", "unknown" if rate is None else f"{rate} Hz"
+    yield "labels", ", ".join(facts["labels"]) or "none"
+    yield "input", f"frames of {_shape(facts['input_shape'])} value{'' if facts['input_shape'] == [1] else 's'}"
     if window is not None:
-        length, hop = (_span(window[name], rate) for name in ("frames", "hop"))
-        console.print(
-            f"a window of {length} that moves by {hop}: what windows share saves "
-            f"{1 - window['macs'] / max(1, window['macs_unshared']):.1%} of their multiplications"
-            + ("" if window["time_saved"] is None else f", and {window['time_saved']:.1%} of the time measured here")
-        )
-    table = Table(box=None)
-    headings = [
-        "layer",
-        "kind",
-        "frame",
-        "hop",
-        "first",
-        "delay",
-        "receptive field",
-        "parameters",
-        "MAC/s",
-        "look-ahead",
-    ]
-    headings += [] if window is None else ["computed"]
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("layer", "kind") else "right")
+        yield "window", f"{_span(window['frames'], rate)} that move by {_span(window['hop'], rate)}"
+    yield "hop", _span(facts["hop"], rate)
+    yield "first", f"sample {facts['first']}"
+    yield "delay", _span(facts["delay"], rate)
+    yield "receptive field", receptive_field(facts["receptive_field"], rate)
+    if facts["warmup_frames"]:
+        yield "warm-up", _span(facts["warmup_frames"], rate)
+    yield "threshold", "none" if facts["threshold"] is None else f"{facts['threshold']:g}"
+    yield "input scale", f"{facts['input_scale']:g}"
+    yield "target lag", _span(facts["target_lag"], rate)
+    yield "cost", ", ".join(_costs(facts))
+    if window is None:
+        yield from _padding(facts)
+    else:
+        yield "shared", ", ".join(_shared(window))
+
+
+def _costs(facts: dict) -> Iterator[str]:
+    yield counted(facts["parameters"], "parameter")
+    if facts["rate"] is not None:
+        share = facts["share_of_a_core"]
+        yield f"{facts['macs_per_second']:,.0f} MAC/s"
+        yield f"{share:.2%} of this core" if share >= LEAST_SHARE else f"less than {LEAST_SHARE:.2%} of this core"
+
+
+def _shared(window: dict) -> Iterator[str]:
+    """Tell what a clip net saves, as its windows have work in common."""
+    yield f"saves {1 - window['macs'] / max(1, window['macs_unshared']):.1%} of the multiplications"
+    if window["time_saved"] is not None:
+        yield f"{window['time_saved']:.1%} of the time measured here"
+
+
+def _padding(facts: dict) -> Iterator[tuple[str, str]]:
+    """Tell what 'same' padding costs: how much later answers are known, and for which files the last ones are exact."""
+    waited: dict[str, float] = {}
     for row in facts["layers"]:
-        ahead = row["look_ahead"]
-        table.add_row(
-            escape(row["name"]),
-            row["kind"],
-            "x".join(map(str, row["shape"])),
-            f"{row['hop']:g}",
-            f"{row['first']:g}",
-            f"{row['delay']:g}",
-            receptive_field(row["receptive_field"], rate).removesuffix(" samples"),
-            f"{row['parameters']:,}",
-            "-" if row["macs_per_second"] is None else f"{row['macs_per_second']:,.0f}",
-            "" if not ahead else f"{ahead:g}" if rate is None else f"{ahead:g} ({ahead / rate * 1e3:.3g} ms)",
-            *([] if window is None else [f"{row['computed']} of {row['frames']}"]),
-        )
-    console.print(table)
+        waited[row["name"]] = row["look_ahead"] + max(waited.get(name, 0) for name in row["inputs"])
+    ahead, layers = max(waited.values()), sum(row["look_ahead"] > 0 for row in facts["layers"])
+    padding = f"{_span(ahead, facts['rate'])}, by the 'same' padding of {counted(layers, 'layer')}"
+    yield "look-ahead", padding if layers else "none"
+    if facts["period"] > 1 and any(row["options"].get("padding") == "same" for row in facts["layers"]):
+        rule = f"N mod {facts['period']} = {facts['length_class']}"
+        yield "last frames", f"exact for signals of N frames with {rule}"
+
+
+def _columns(facts: dict) -> list[Column]:
+    """Return the table of layers."""
+    rate, rows = facts["rate"], facts["layers"]
+
+    def column(heading: str, rank: int, tell: Callable[[dict], str], **how: object) -> Column:
+        return Column(heading, tuple(map(tell, rows)), rank, **how)
+
+    def number(heading: str, rank: int, tell: Callable[[dict], str]) -> Column:
+        return column(heading, rank, tell, right=True)
+
+    columns = [
+        column("layer", 0, lambda row: row["name"], enough=NAME_ENOUGH, keep_end=True),
+        column("kind", 2, lambda row: row["kind"]),
+        number("frame", 5, lambda row: _shape(row["shape"])),
+        number("hop", 1, lambda row: f"{row['hop']:g}"),
+        number("first", 9, lambda row: f"{row['first']:g}"),
+        number("delay", 3, lambda row: f"{row['delay']:g}"),
+        number("receptive field", 6, lambda row: _brief(row["receptive_field"], rate)),
+        number("parameters", 7, lambda row: f"{row['parameters']:,}"),
+        number("MAC/s", 4, lambda row: "-" if rate is None else f"{row['macs_per_second']:,.0f}"),
+        number("look-ahead", 8, lambda row: _brief(row["look_ahead"], rate) if row["look_ahead"] else ""),
+    ]
+    if "window" in facts:
+        columns.append(number("computed", 5, lambda row: f"{row['computed']} of {row['frames']}"))
+    return columns
+
+
+def _brief(frames: float | None, rate: int | None) -> str:
+    return receptive_field(None) if frames is None else f"{frames:,.10g}{_duration(frames, rate)}"
+
+
+def _shape(shape: list[int]) -> str:
+    return "x".join(map(str, shape))

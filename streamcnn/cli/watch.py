@@ -4,21 +4,36 @@ import itertools
 import signal
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from streamcnn.cli.screen import clock_time, describe, lost_frames, measured, meter
+from streamcnn.cli.numbers import Whole
+from streamcnn.cli.screen import (
+    Column,
+    can_redraw,
+    clock_time,
+    counted,
+    describe,
+    is_in_front,
+    lost_frames,
+    measured,
+    meter,
+    table,
+)
 from streamcnn.config import DEFAULT_ENDPOINT
 from streamcnn.errors import SubscribeError
 from streamcnn.events import Detection, Event, Flood, Gap, Health, Measure, to_json
 from streamcnn.wire.subscriber import Subscriber
 
-ROWS = 15
+ROWS, NOTES = 15, 3
+LABEL_ENOUGH = 16  # characters of a label, before other columns are left out for it
+RANKS = {"stream": 1, "detector": 2, "phase": 3}  # what is left out where there is little room, the last first
 REFRESH_S = 0.25
 SILENT_S = 3.0  # after so long without a word something is wrong: the daemon says one each second
 Shown = Detection | Measure | Flood | Gap
@@ -34,7 +49,7 @@ Shown = Detection | Measure | Flood | Gap
     help="Only topics that begin with T, such as 'detection.mic0.'; may be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON.")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--count", type=Whole(1), metavar="N", help="End after N events.")
 @click.option(
     "--backfill",
     metavar="ENDPOINT|none",
@@ -60,13 +75,15 @@ def command(
 ) -> None:
     """Follow the events that a daemon publishes at ENDPOINT: a live table on a terminal, lines elsewhere.
 
+    A terminal that can only print (TERM=dumb) gets lines, too. The last table stays on the terminal.
+
     A daemon that is not there yet is waited for, and what was missed is fetched. Ctrl-C ends it.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Subscriber(
         endpoint, topics or ("",), backfill=backfill, cursor=cursor, key=key, server_key=server_key
     ) as subscriber:
-        if as_json or not sys.stdout.isatty():
+        if as_json or not (can_redraw() and is_in_front()):
             _lines(subscriber, as_json, count)
         else:
             _table(subscriber, endpoint, count)
@@ -90,33 +107,72 @@ def _lines(subscriber: Subscriber, as_json: bool, count: int | None) -> None:
             return
 
 
+class _Board:
+    """What the table shows: how streams are doing, the latest events, and what went wrong last."""
+
+    def __init__(self, endpoint: str):
+        self.silent_s = 0.0  # how long nothing has been heard
+        self._endpoint = endpoint
+        self._health: dict[str, Health] = {}
+        self._latest: dict[str, Shown] = {}  # by id, so that a tag's later phases take its row with them
+        self._notes: deque[str] = deque(maxlen=NOTES)
+        self._seen = 0
+
+    def take(self, event: Event) -> None:
+        """Show an event from now on."""
+        self._seen += 1
+        if isinstance(event, Health):
+            self._health[event.stream] = event
+            return
+        self._latest.pop(row := _row_of(event, self._seen), None)  # to the top again
+        self._latest[row] = event
+        while len(self._latest) > ROWS:
+            del self._latest[next(iter(self._latest))]
+
+    def note(self, text: str) -> None:
+        """Show that something went wrong; once, where it does so again and again."""
+        if text not in self._notes:
+            self._notes.append(text)
+
+    def drawn(self, width: int) -> Group:
+        """Return everything as it is drawn on a terminal."""
+        notes = [Text(f"streamcnn: {note}", "red") for note in self._notes]
+        if not self._health and not self._latest:
+            return Group(*notes, Text(f"waiting for events from {self._endpoint} ..."))
+        if self.silent_s > SILENT_S:
+            notes.append(Text(f"nothing heard from {self._endpoint} for {self.silent_s:.0f} s", "red"))
+        meters = [_line(meter(health, width)) for health in self._health.values()]
+        return Group(*notes, *meters, *_rows(list(reversed(self._latest.values())), width))
+
+
 def _table(subscriber: Subscriber, endpoint: str, count: int | None) -> None:
-    latest: dict[str, Shown] = {}  # by id, so that a tag's later phases take its row with them
-    health: dict[str, Health] = {}
-    seen = drawn_s = 0
-    with Live(console=Console(), auto_refresh=False) as live:
-        live.update(Text(f"waiting for events from {endpoint} ..."), refresh=True)
-        while count is None or seen < count:
-            try:
-                event: Event | None = subscriber.receive(REFRESH_S)
-            except SubscribeError as error:
-                live.console.print(f"streamcnn: {error}", markup=False)
-                continue
-            if event is not None:
-                seen += 1
-            if isinstance(event, Health):
-                health[event.stream] = event
-            elif event is not None:
-                latest.pop(row := _row_of(event, seen), None)  # to the top again
-                latest[row] = event
-                while len(latest) > ROWS:
-                    del latest[next(iter(latest))]
-            now = time.monotonic()
-            if (health or latest) and (event is None or now - drawn_s > REFRESH_S or seen == count):
-                drawn_s, silent_s = now, now - subscriber.heard_s
-                silence = f"nothing heard from {endpoint} for {silent_s:.0f} s" if silent_s > SILENT_S else ""
-                meters = (Text(meter(one)) for one in health.values())
-                live.update(Group(*meters, _rows(latest), Text(silence, style="red")), refresh=True)
+    """Draw a table on a screen of its own, which no resizing disturbs; the last one stays on the terminal."""
+    console, board = Console(force_terminal=True, highlight=False), _Board(endpoint)
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            _follow(subscriber, board, lambda: live.update(board.drawn(console.width), refresh=True), count)
+    finally:
+        console.print(board.drawn(console.width))
+
+
+def _follow(subscriber: Subscriber, board: _Board, draw: Callable[[], None], count: int | None) -> None:
+    """Show what the subscriber hears; without end, or until it has heard `count` events."""
+    draw()
+    drawn_s, seen = time.monotonic(), 0
+    while count is None or seen < count:
+        event = None
+        try:
+            event = subscriber.receive(REFRESH_S)
+        except SubscribeError as error:
+            board.note(str(error))
+        if event is not None:
+            board.take(event)
+            seen += 1
+        now = time.monotonic()
+        if event is None or now - drawn_s > REFRESH_S:
+            board.silent_s, drawn_s = now - subscriber.heard_s, now
+            draw()
+    subscriber.done()
 
 
 def _row_of(event: Shown, seen: int) -> str:
@@ -129,51 +185,38 @@ def _row_of(event: Shown, seen: int) -> str:
     return f"{seen}"
 
 
-def _rows(latest: dict[str, Shown]) -> Table:
-    table = Table(box=None)
-    for heading, justify in [
-        ("time (UTC)", "left"),
-        ("stream", "left"),
-        ("detector", "left"),
-        ("label", "left"),
-        ("sample", "right"),
-        ("score", "right"),
-        ("phase", "left"),
-    ]:
-        table.add_column(heading, justify=justify)
-    for event in reversed(latest.values()):
-        match event:
-            case Gap():
-                cells = ("", event.stream, "gap", event.cause, str(event.start_sample), lost_frames(event), "")
-            case Flood():
-                cells = (
-                    "",
-                    event.stream,
-                    event.detector,
-                    f"{event.suppressed} more",
-                    str(event.start_sample),
-                    "",
-                    "flood",
-                )
-            case Measure():
-                cells = (
-                    clock_time(event),
-                    event.stream,
-                    event.detector,
-                    measured(event),
-                    str(event.sample),
-                    "",
-                    "measure",
-                )
-            case Detection():
-                what, score = (event.detector, event.label), f"{event.score:.2f}"
-                cells = (clock_time(event), event.stream, *what, str(event.sample), score, event.phase)
-        # As texts: what came over the wire is no markup.
-        table.add_row(*(Text(cell) for cell in cells), style=_style(event))
-    return table
+def _rows(events: list[Shown], width: int) -> list[Text]:
+    """Return the table's lines: a heading, and a row for each event."""
+    headings = ("time (UTC)", "stream", "detector", "label", "sample", "score", "phase")
+    columns = []
+    for heading, *cells in zip(headings, *map(_cells, events), strict=True):
+        enough, right = LABEL_ENOUGH if heading == "label" else None, heading in ("sample", "score")
+        columns.append(Column(heading, tuple(cells), RANKS.get(heading, 0), right, enough))
+    heading, *rows = table(columns, width)
+    return [_line(heading, "bold"), *(_line(row, _style(event)) for row, event in zip(rows, events, strict=True))]
 
 
-def _style(event: Shown) -> str | None:
+def _cells(event: Shown) -> tuple[str, ...]:
+    match event:
+        case Gap():
+            return "gap", event.stream, "", f"{lost_frames(event)}, {event.cause}", str(event.start_sample), "", ""
+        case Flood():
+            more = counted(event.suppressed, "more event")
+            return "flood", event.stream, event.detector, more, str(event.start_sample), "", ""
+        case Measure():
+            time, where = clock_time(event), (event.stream, event.detector)
+            return time, *where, measured(event), str(event.sample), "", "measure"
+        case Detection():
+            time, what = clock_time(event), (event.stream, event.detector, event.label)
+            return time, *what, str(event.sample), f"{event.score:z.2f}", event.phase
+
+
+def _line(text: str, style: str = "") -> Text:
+    """Return a row of the screen. As a text: what came over the wire is no markup."""
+    return Text(text, style, no_wrap=True, overflow="crop")
+
+
+def _style(event: Shown) -> str:
     if isinstance(event, Gap | Flood):
         return "red"
-    return "dim" if isinstance(event, Detection) and event.phase in ("provisional", "retracted") else None
+    return "dim" if isinstance(event, Detection) and event.phase in ("provisional", "retracted") else ""
