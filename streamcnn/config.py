@@ -4,10 +4,8 @@ An unknown key, a wrong type or a value out of range is a ConfigError that names
 the file and what was expected.
 """
 
-import math
 import os
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,19 +13,25 @@ import msgspec
 
 from streamcnn import documents
 from streamcnn.documents import Record
+from streamcnn.endpoint import parse as parse_endpoint
 from streamcnn.errors import ConfigError
+from streamcnn.explaining import explain, form, shown
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Name = Annotated[
+    str, msgspec.Meta(pattern=form(r"^[A-Za-z0-9_-]{1,64}$", "name: letters, digits, '_' and '-', at most 64 of them"))
+]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Probability = Annotated[float, msgspec.Meta(gt=0, le=1)]
 FalseAlarm = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
 Labels = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
 NO_ENDPOINT = "none"
-Endpoint = Annotated[str, msgspec.Meta(pattern=r"^(none|(tcp|ipc|inproc)://.+)$")]
 MAX_RATE = 10_000_000  # Hz
+MAX_CHANNELS = 1024
+RawFormat = Literal["f32le", "f32be", "f64le", "f64be", "s16le", "s16be", "s24le", "s32le", "s32be", "u8"]
 MAX_CLIP_S = 600.0
+MOST_FLOAT = 3.4028234e38  # of float32
 MAX_DURATION_S = 3650 * 86400.0
 
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -53,10 +57,29 @@ def as_name(text: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)[:64]
 
 
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def path_of(text: object) -> Path:
+    """Return the path that a configuration names: `~` is a home; variables are not replaced, and so refused.
+
+    Raises ValueError for what is no path.
+    """
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"Expected the path of a file, got {shown(text)}")
+    if "$" in text:
+        raise ValueError(f"Expected a path without `$`, got `{text}`: variables are not replaced here, write it out")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"Expected a path, got `{text}`: nobody of that name has a home here") from error
+
+
 def _refuse_infinite(name: str, value: float | dict[str, float] | None) -> None:
     for number in value.values() if isinstance(value, dict) else (value,):
-        if number is not None and not math.isfinite(number):
-            raise ValueError(f"Expected a finite number for `{name}`, got `{number}`")
+        if number is not None and not abs(number) <= MOST_FLOAT:
+            raise ValueError(f"Expected a finite number (float32) for `{name}`, got `{number}`")
 
 
 def _refuse_both(one: str, value: object, other: str, other_value: object) -> None:
@@ -70,34 +93,32 @@ def _refuse_twice(labels: tuple[str, ...] | None) -> None:
         raise ValueError(f"Expected each of `labels` once, got `{min(twice)}` twice")
 
 
-def _is_private(endpoint: str) -> bool:
-    """Whether only this machine can reach an endpoint."""
-    if not endpoint.startswith("tcp://"):
-        return True
-    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host in ("localhost", "lo")
-
-
 class Source(Record, kw_only=True):
     """Where a stream's frames come from.
 
-    `device` is "demo", "-" (raw float32 on standard input), or a sound device's index or a part of its name. `rate` in Hz
+    `device` is "demo", "-" (raw frames on standard input), or a sound device's index or a part of its name. `rate` in Hz
     defaults to the highest of the nets' rates; nets of another rate get resampled frames. `channels` are counted from 1.
-    `block` is the sound card's block in frames. `gain` multiplies the samples before any net sees them.
+    `block` is the sound card's block in frames. `gain` multiplies the samples before any net sees them. `format` and `width`
+    are for standard input: what its samples are, by default float32 that is checked, and how many channels a frame has.
     """
 
     device: str | Annotated[int, msgspec.Meta(ge=0)] = "demo"
     rate: Annotated[int, msgspec.Meta(ge=1, le=MAX_RATE)] | None = None
-    channels: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1)], ...], msgspec.Meta(min_length=1)] = (1,)
+    channels: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=MAX_CHANNELS)], ...], msgspec.Meta(min_length=1)] = (1,)
     block: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 256
     gain: Positive = 1.0
+    format: RawFormat | None = None
+    width: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHANNELS)] | None = None
 
     def __post_init__(self):
         """Refuse what has no place in the type."""
         _refuse_infinite("gain", self.gain)
+        if self.device != "-" and (self.format is not None or self.width is not None):
+            raise ValueError("`format` and `width` are for standard input, `device: \"-\"`")
+        if self.width is not None and max(self.channels) > self.width:
+            raise ValueError(f"Expected `channels` up to {self.width}, the `width` of a frame, got {max(self.channels)}")
+        if self.device == "demo" and sorted(self.channels) != list(range(1, len(self.channels) + 1)):
+            raise ValueError(f"Expected `channels` 1 to {len(self.channels)} of the demo, got {_listed(self.channels)}")
 
 
 class Settings(Record, kw_only=True):
@@ -254,10 +275,13 @@ class Net(Record, kw_only=True):
             raise ValueError(
                 f"Expected one of `net`, `template`, `fir`, `average`, got {' and '.join(given) or 'none'}"
             )
+        if self.net is not None:
+            path_of(self.net)
+        _ = self.templates
         if (self.normalized or self.noise_rms is not None) and self.template is None:
             raise ValueError("`normalized` and `noise_rms` are for a `template`")
-        if self.template == () or any("\0" in str(path) or not str(path) for path in self.templates):
-            raise ValueError(f"Expected the paths of sound files for `template`, got `{self.template!r}`")
+        if self.template == ():
+            raise ValueError("Expected the paths of sound files for `template`, got none")
         _refuse_infinite("noise_rms", self.noise_rms)
 
     @property
@@ -269,7 +293,7 @@ class Net(Record, kw_only=True):
     def templates(self) -> tuple[Path, ...]:
         """The files of its templates."""
         names = (self.template,) if isinstance(self.template, str) else self.template or ()
-        return tuple(map(Path, names))
+        return tuple(map(path_of, names))
 
 
 class Clips(Record, kw_only=True):
@@ -318,8 +342,8 @@ class Publish(Record, kw_only=True):
     payloads. `curve`: keys. Without them only this machine may be able to connect, unless it is said to be `insecure`.
     """
 
-    bind: Endpoint = DEFAULT_ENDPOINT
-    backfill: Endpoint | None = None
+    bind: str = DEFAULT_ENDPOINT
+    backfill: str | None = None
     format: Literal["json", "msgpack"] = "json"
     curve: Curve | None = None
     insecure: bool = False
@@ -327,7 +351,7 @@ class Publish(Record, kw_only=True):
     def __post_init__(self):
         """Refuse what has no place in the type."""
         for endpoint in (self.bind, self.backfill or NO_ENDPOINT):
-            if not (_is_private(endpoint) or self.curve or self.insecure):
+            if endpoint != NO_ENDPOINT and not (parse_endpoint(endpoint).is_private or self.curve or self.insecure):
                 raise ValueError(
                     f"Expected keys (`curve`) for `{endpoint}`, which others can reach, or `insecure: true`"
                 )
@@ -384,7 +408,7 @@ def _with_paths_from(record: Record, folder: Path) -> Record:
             changes[name] = folder / value
     if isinstance(record, Net):
         if record.net is not None and (record.net.endswith(".safetensors") or "/" in record.net):
-            changes["net"] = str(folder / record.net)
+            changes["net"] = str(folder / path_of(record.net))
         if record.template is not None:
             changes["template"] = tuple(str(folder / path) for path in record.templates)
     return msgspec.structs.replace(record, **changes)
@@ -405,21 +429,33 @@ def parse_detector(settings: object, where: str) -> DetectorSettings:
     try:
         return msgspec.convert(settings, DetectorSettings, dec_hook=_decode_hook)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: not the settings of a detector: {error}") from error
+        place, problem, remedy = explain(error, DetectorSettings, settings)
+        place = f"{place}: " if place else ""
+        raise ConfigError(f"{where}: not the settings of a detector: {place}{problem}", remedy) from error
+
+
+def changed_source(source: Source, changes: dict[str, object]) -> Source:
+    """Return a source with other values, of command line options; raises ConfigError for what may not be."""
+    values = msgspec.to_builtins(source) | changes
+    try:
+        return msgspec.convert(values, Source)
+    except msgspec.ValidationError as error:
+        place, problem, remedy = explain(error, Source, values)
+        raise ConfigError(f"{f'--{place}: ' if place else ''}{problem}", remedy) from error
 
 
 def parse_publish(endpoint: str) -> Publish:
     """Check an endpoint that was given outside a file; raises ConfigError."""
     try:
-        return msgspec.convert({"bind": endpoint}, Publish)
-    except msgspec.ValidationError as error:
-        reached = " without keys" if "insecure" in str(error) else ""
+        private = endpoint == NO_ENDPOINT or parse_endpoint(endpoint).is_private
+    except ValueError as error:
+        raise ConfigError(f"cannot publish there: {error}", "'none' is for not publishing") from error
+    if not private:
         raise ConfigError(
-            f"cannot publish at '{endpoint}'{reached}",
-            "others can reach it: give keys, or insecure: true, in a configuration's 'publish'"
-            if reached
-            else "an endpoint looks like tcp://127.0.0.1:5556; 'none' is for not publishing",
-        ) from error
+            f"cannot publish at '{endpoint}' without keys",
+            "others can reach it: give keys, or insecure: true, in a configuration's 'publish'",
+        )
+    return Publish(bind=endpoint)
 
 
 def state_folder() -> Path:
@@ -434,9 +470,7 @@ def _decode_hook(kind: type, value: object) -> object:
     if kind is Duration:
         return Duration.parse(value)
     if kind is Path:
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise ValueError(f"Expected the path of a file, got `{value}`")
-        return Path(value)
+        return path_of(value)
     raise NotImplementedError(kind)
 
 

@@ -6,33 +6,20 @@ msgspec checks the types and ranges and reports a path; the YAML node tree turns
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import msgspec
 import yaml
 
+from streamcnn import strict_yaml
 from streamcnn.errors import ConfigError
+from streamcnn.explaining import explain
 
 T = TypeVar("T")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of what stands in a document: frozen, and strict about unknown keys."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 where 1.1 surprises: `on`, `off`, `yes` and `no` are words, 1e-3 is a number, and there are no dates."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "bool")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def read(path: Path) -> str:
@@ -53,28 +40,20 @@ def parse(
     `least`: what to tell somebody whose document is empty. `decode`: what msgspec asks for types that it does not know.
     Raises ConfigError, with file, line and path, for whatever is not valid.
     """
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-        values = yaml.load(text, Loader=_Loader)
-        _refuse_duplicate_keys(root)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    values, root = strict_yaml.load(text, path)
     if root is None:
         raise ConfigError(f"{path}: is empty", least)
     try:
         return msgspec.convert(values, kind, dec_hook=decode)
     except msgspec.ValidationError as error:
-        problem, _, where = str(error).partition(" - at ")
-        where = where.strip("`") or "$"
-        raise ConfigError(f"{path}:{_line(root, where, problem)}: at {where.removeprefix('$.')}: {problem}") from error
+        where, problem, remedy = explain(error, kind, values)
+        line, place = _line(root, where, str(error)), f"at {where}: " if where else ""
+        raise ConfigError(f"{path}:{line}: {place}{problem}", remedy) from error
 
 
 def _line(root: yaml.Node, where: str, problem: str) -> int:
-    """Return the line (from 1) of a msgspec path such as `$.streams[0].source`; a key may have dots of its own."""
-    node, rest = root, where.removeprefix("$")
+    """Return the line (from 1) of a path such as `streams[0].source`; a key may have dots of its own."""
+    node, rest = root, f".{where}" if where and not where.startswith("[") else where
     while rest:
         if isinstance(node, yaml.MappingNode):
             fitting = [name for name, _ in node.value if re.match(rf"\.{re.escape(name.value)}(?=[.\[]|$)", rest)]
@@ -91,17 +70,3 @@ def _line(root: yaml.Node, where: str, problem: str) -> int:
     if unknown and isinstance(node, yaml.MappingNode):
         node = next((name for name, _ in node.value if name.value == unknown[1]), node)
     return node.start_mark.line + 1
-
-
-def _refuse_duplicate_keys(node: yaml.Node | None) -> None:
-    """YAML lets the last of two equal keys win in silence; a document of ours must not."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for name, value in node.value:
-            if name.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key '{name.value}' stands twice", problem_mark=name.start_mark)
-            seen.add(name.value)
-            _refuse_duplicate_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_duplicate_keys(value)

@@ -152,10 +152,10 @@ class Quantiles(msgspec.Struct, frozen=True):
 class Health(_Event, frozen=True, kw_only=True, tag="health"):
     """How a stream is doing, once a second, at its end, and when something changes that matters.
 
-    `state` is "running", "no signal", "stalled" (no frames for a second), "behind" (inference cannot keep up) or "ended".
-    `sample` counts the frames processed or lost so far. `level_dbfs` is the peak level since the last health event, None for
-    digital silence. `overflows` counts the blocks that the ring or the driver could not take, `lost_frames` the frames that
-    went with those of the ring.
+    `state` is "opening" (no frames yet), "running", "no signal", "stalled" (no frames for a second), "behind" (inference cannot
+    keep up) or "ended". `sample` counts the frames processed or lost so far. `level_dbfs` is the peak level since the last
+    health event, None for digital silence, and where no frames came. `overflows` counts the blocks that the ring or the driver
+    could not take, `lost_frames` the frames that went with those of the ring.
 
     `record_latency_ms`: from the entry of the sound card's callback to a block's records, beyond the time for which
     inference was at work meanwhile. `wire_latency_ms`: from a record to its event on the wire. `callback_ms`: how long the

@@ -75,11 +75,12 @@ class StreamService:
         self.source = source
         self.session = secrets.token_hex(4)
         self.refused: list[str] = []  # what the system did not permit
+        self.finished = False
         self.wire = Latency()  # from a record to its event on the wire
         self._error: Exception | None = None
         self._news = news
         self._core: int | None = None
-        self._ring = Ring(source.channels, _ring_frames(source))
+        self._ring = _ring(source)
         clock = Clock(source.rate) if source.paced else None
         self._pipeline = Pipeline(name, self.session, source.rate, source.channels, listeners, gain=gain, clock=clock)
         self._pipeline.prepare()
@@ -105,7 +106,7 @@ class StreamService:
         self._seen = (0, 0)
         self._progressed = False
         self._arrived, self._idle_s = 0, 0.0
-        self._said = (False, self._guard.on, None)
+        self._said = (False, self._guard.on, None, False, True)
         self._spent = (time.monotonic(), 0, [0] * len(listeners))
         self._turned_s = time.monotonic()
         self._load, self._costs = 0.0, [0.0] * len(listeners)
@@ -138,9 +139,10 @@ class StreamService:
     def has_progressed(self) -> bool:
         """Whether, since `forget_progress`, audio has come in and inference has got on with it.
 
-        A source that nobody paces may be silent, and what nobody sends need not be processed.
+        Who writes into a pipe may pause, but not for longer than STALLED_S once he has begun: then he hangs, or is gone.
         """
-        heard = self._ring.next_sample > self._seen[0] or not self.source.paced
+        waits = not self.source.paced and self.running and (self._arrived == 0 or self._idle_s < STALLED_S)
+        heard = self._ring.next_sample > self._seen[0] or waits
         self._progressed |= heard and (self._pipeline.sample > self._seen[1] or self._ring.waiting_frames == 0)
         return self._progressed
 
@@ -175,7 +177,13 @@ class StreamService:
                     self._clips.note(event)
 
     def finish(self) -> list[Posted]:
-        """Return the last of what was decided, once the inference thread has ended, and close the recording."""
+        """Return the last of what was decided, once the inference thread has ended, and close the recording.
+
+        A second time there is nothing left.
+        """
+        if self.finished:
+            return []
+        self.finished = True
         last = self.drain()
         ends = self._pipeline.finish()
         self._note(ends)
@@ -190,14 +198,14 @@ class StreamService:
                 self._error = RunError(self._recording_error, "what was written until then can be replayed")
         return events
 
-    def watch(self) -> bool:
+    def watch(self, elapsed_s: float = POLL_S) -> bool:
         """Look after deadlines and the source; returns whether there is news for a health event at once.
 
-        To be called about every POLL_S.
+        To be called about every POLL_S; `elapsed_s`: the time since the last call.
         """
-        # By such calls, not by the clock: a daemon that was itself suspended has missed nothing yet.
+        # A daemon that was itself suspended has missed nothing yet.
         arrived, before = self._ring.next_sample, self._arrived
-        self._arrived, self._idle_s = arrived, 0.0 if arrived > before else self._idle_s + POLL_S
+        self._arrived, self._idle_s = arrived, 0.0 if arrived > before else self._idle_s + min(elapsed_s, POLL_S)
         if self.source.paced and self._idle_s > STALLED_S and self._error is None:
             self._error = SourceLostError(
                 f"{self.source.title} delivered nothing for {self._idle_s:.0f} s",
@@ -206,7 +214,10 @@ class StreamService:
         self._pipeline.follow_clock()
         if self.source.paced:
             self._pipeline.want(self._guard.decide(self._ring.filled, self._load, self._costs, time.monotonic()))
-        said, self._said = self._said, (self._guard.behind, self._guard.on, self._recording_error)
+        stalled = self._arrived > 0 and self._idle_s >= PAUSED_S
+        said, self._said = self._said, (
+            self._guard.behind, self._guard.on, self._recording_error, stalled, self.running
+        )  # fmt: skip
         return said != self._said
 
     def report_health(self, state: str | None = None, journal: str | None = None) -> Health:
@@ -215,6 +226,8 @@ class StreamService:
         # between reports, the last one stands.
         level = self._pipeline.take_level()
         level = self._last_level = self._last_level if level is None else level
+        if self._idle_s >= PAUSED_S or not self.running:
+            level = self._last_level = None  # what was heard last says nothing about now
         dbfs = 20 * math.log10(level) if level else None
         self._take_stock()
         known = self._pipeline.clock and self._pipeline.clock.estimate
@@ -225,7 +238,7 @@ class StreamService:
             session=self.session,
             state=state or self._state(silent=dbfs is None or dbfs < SILENCE_DBFS),
             sample=self._pipeline.sample,
-            level_dbfs=None if dbfs is None else round(dbfs, 1),
+            level_dbfs=None if dbfs is None else round(dbfs, 1) + 0.0,  # and not -0.0
             detections=self._pipeline.detections,
             overflows=self._ring.overflows,
             lost_frames=self._ring.lost_frames,
@@ -237,7 +250,7 @@ class StreamService:
             load=round(self._load, 4),
             costs={name: round(cost, 4) for name, cost in zip(names, self._costs, strict=True)},
             worst_block=self._pipeline.take_worst(),
-            ring_high_water=round(self._ring.take_high_water() / self._ring.capacity, 4),
+            ring_high_water=round(self._ring.take_high_water() / self._ring.usual, 4),
             nets_off=tuple(name for name, on in zip(names, self._guard.on, strict=True) if not on),
             drift_ppm=None if known is None or known.drift is None else round(known.drift * 1e6, 2),
             time_error_s=None if known is None else known.error_s,
@@ -249,7 +262,11 @@ class StreamService:
         )
 
     def _state(self, *, silent: bool) -> str:
-        if self.source.paced and self._idle_s >= PAUSED_S:
+        if not self.running:
+            return "ended"
+        if self._arrived == 0:
+            return "opening"
+        if self._idle_s >= PAUSED_S:
             return "stalled"
         if self._guard.behind:
             return "behind"
@@ -285,10 +302,11 @@ class StreamService:
             self.source.stop()
 
 
-def _ring_frames(source: LiveSource) -> int:
-    """Return how many frames wait for inference at most."""
-    kept = min(KEPT_S * source.rate, KEPT_BYTES / (4 * source.channels)) if source.paced else 0
-    return max(math.ceil(RING_S * source.rate), math.ceil(kept), RING_BLOCKS * source.block)
+def _ring(source: LiveSource) -> Ring:
+    """Make the ring in which a source's frames wait for inference."""
+    usual = max(math.ceil(RING_S * source.rate), RING_BLOCKS * source.block)
+    kept = math.ceil(min(KEPT_S * source.rate, KEPT_BYTES / (4 * source.channels))) if source.paced else 0
+    return Ring(source.channels, max(usual, kept), usual)
 
 
 def _quantiles(latency: Latency) -> Quantiles | None:
@@ -314,7 +332,7 @@ def run(
     """
     manager, ready, journal = manager or ServiceManager(), False, journal or Journal()
     began = time.monotonic()
-    next_health, next_watch = began + HEALTH_EVERY_S, began
+    next_health, next_watch, watched = began + HEALTH_EVERY_S, began, began
     interval = sys.getswitchinterval()
     sys.setswitchinterval(min(interval, SWITCH_INTERVAL_S))
     outbox = Outbox(journal, publisher, news.ring)
@@ -332,8 +350,9 @@ def run(
                 manager.ready()
             due = now >= next_health
             if due or now >= next_watch:
-                next_watch = now + POLL_S
-                changed = [stream.watch() for stream in streams]
+                elapsed_s, watched, next_watch = now - watched, now, now + POLL_S
+                outbox.post(posted for stream in streams if not stream.running for posted in stream.finish())
+                changed = [stream.watch(elapsed_s) for stream in streams]
                 reports = [
                     stream.report_health(journal=journal.notice)
                     for stream, news_ in zip(streams, changed, strict=True)
@@ -384,7 +403,8 @@ def _pass_on(streams: list[StreamService], outbox: Outbox) -> bool:
 
 
 def _summary(health: Health) -> str:
-    level = "silent" if health.level_dbfs is None else f"{health.level_dbfs:.1f} dBFS"
+    is_heard = health.state not in ("opening", "stalled", "ended")
+    level = "nothing heard" if not is_heard else "silent" if health.level_dbfs is None else f"{health.level_dbfs:.1f} dBFS"
     lost = f", {health.lost_frames} frames lost" if health.lost_frames else ""
     without = f", without {', '.join(health.nets_off)}" if health.nets_off else ""
     return f"{health.stream}: {health.state}, {level}, {health.detections} detections{lost}{without}"
@@ -403,7 +423,7 @@ def configured_source(source: configuration.Source, rate: int, stdin: Callable[[
     if source.device == "-":
         from streamcnn.sources.raw import Raw
 
-        return Raw(rate, source.channels, stdin())
+        return Raw(rate, source.channels, stdin(), source.format, source.width)
     from streamcnn.sources.soundcard import SoundCard, find_device
 
     try:

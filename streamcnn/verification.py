@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamcnn.engine import Engine
-from streamcnn.errors import InputError
+from streamcnn.errors import InputError, VerificationError
 from streamcnn.forward import reference, reference_tensors
 from streamcnn.graph.graph import Graph
 from streamcnn.graph.layer import size
@@ -22,6 +22,7 @@ RELATIVE_TOLERANCE = 1e-5
 ROUNDINGS = 4  # two computations, each adding up in an order of its own
 SEED = 20
 LEAST_FRAMES = 2000
+OWN_MODEL = "verify a net against the model that it was made of"
 
 Oracle = Callable[[np.ndarray], dict[str, np.ndarray]]  # a whole signal -> tensors by the names of the graph's nodes
 
@@ -56,11 +57,16 @@ class Verdict:
 def check_signal(graph: Graph, oracle: Oracle | None, signal: np.ndarray, name: str) -> Verdict:
     """Stream one signal, float32 (frames, values of a frame), and compare it with the model's answer.
 
-    `oracle`: None compares with the float64 reference alone.
+    `oracle`: None compares with the float64 reference alone. Raises VerificationError where net and model have other shapes.
     """
     exact = reference_tensors(graph, signal)
     truth = exact[graph.output_name].reshape(-1, graph.output_channels)
     expected = {**exact, OUTPUT: truth} if oracle is None else oracle(signal)
+    width = expected[OUTPUT].shape[1]
+    if width % graph.output_channels or (graph.clip is None and width != graph.output_channels):
+        raise VerificationError(
+            f"net '{graph.info.name}' gives {graph.output_channels} values at a time, the model {width}", OWN_MODEL
+        )
     output = expected[OUTPUT].reshape(-1, graph.output_channels)
     streams = [_streamed(graph, signal, block) for block in BLOCKS]
     got = streams[-1]
@@ -88,8 +94,22 @@ def check_signal(graph: Graph, oracle: Oracle | None, signal: np.ndarray, name: 
 
 
 def keras_oracle(model: object, graph: Graph) -> Oracle:
-    """Return the oracle that a live Keras model is for the net made of it: the model behind the net's own front end."""
-    return lambda signal: keras_tensors(model, model_inputs(graph, signal), graph)
+    """Return the oracle that a live Keras model is for the net made of it: the model behind the net's own front end.
+
+    The oracle raises VerificationError where the model does not take what the net takes.
+    """
+
+    def tensors(signal: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            return keras_tensors(model, model_inputs(graph, signal), graph)
+        except ValueError as error:  # what Keras and NumPy say of shapes
+            reason = str(error).splitlines()[0]
+            shape = "x".join(map(str, graph.input_shape))
+            raise VerificationError(
+                f"the model does not take frames of {shape}, as net '{graph.info.name}' does ({reason})", OWN_MODEL
+            ) from error
+
+    return tensors
 
 
 def model_inputs(graph: Graph, signal: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ OWNERS = {
     "zmq": "wire/",
     "sqlite3": ("sinks/journal.py", "wire/cursor.py"),
     "matplotlib": "cli/pictures.py",
-    "yaml": "documents.py",
+    "yaml": ("documents.py", "strict_yaml.py"),
     "safetensors": ("graph/store.py", "training/card.py"),
 }
 

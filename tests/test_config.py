@@ -1,10 +1,12 @@
 """Configuration files: strict, and clear about what is wrong."""
 
+import re
+import time
 from pathlib import Path
 
 import pytest
 
-from streamcnn import config
+from streamcnn import config, endpoint, strict_yaml
 from streamcnn.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -52,30 +54,30 @@ def test_paths_start_at_the_configuration(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "line", "words"),
     [
-        (("gain: 2.0", "gian: 2.0"), 4, ["streams[0].source", "unknown field `gian`"]),
-        (("rate: 48000", "rate: fast"), 4, ["streams[0].source.rate", "`int | null`", "`str`"]),
-        (("rate: 48000", "rate: 0"), 4, ["streams[0].source.rate", ">= 1"]),
-        (("channels: [2]", "channels: [0]"), 4, ["streams[0].source.channels[0]", ">= 1"]),
-        (("channels: [2]", "channels: []"), 4, ["streams[0].source.channels", "length >= 1"]),
-        (("gain: 2.0", "gain: -1"), 4, ["streams[0].source.gain", "> 0"]),
-        (("name: mic0", "name: mic.0"), 3, ["streams[0].name", "regex"]),
-        (("refractory: 10ms", "refractory: 10"), 8, ["streams[0].nets[0].detector.refractory", "`10ms`", "got `10`"]),
+        (("gain: 2.0", "gian: 2.0"), 4, ["streams[0].source: there is no key 'gian' here", "did you mean 'gain'?"]),
+        (("rate: 48000", "rate: fast"), 4, ["streams[0].source.rate: expected a whole number, got the text 'fast'"]),
+        (("rate: 48000", "rate: 0"), 4, ["streams[0].source.rate: expected a whole number of at least 1, got 0"]),
+        (("channels: [2]", "channels: [0]"), 4, ["channels[0]: expected a whole number of at least 1, got 0"]),
+        (("channels: [2]", "channels: []"), 4, ["streams[0].source.channels: expected at least 1 of them, got an empty list"]),
+        (("gain: 2.0", "gain: -1"), 4, ["streams[0].source.gain: expected a number above 0, got -1"]),
+        (("name: mic0", "name: mic.0"), 3, ["streams[0].name: the text 'mic.0' is no name: letters, digits"]),
+        (("refractory: 10ms", "refractory: 10"), 8, ["streams[0].nets[0].detector.refractory", "'10ms'", "got '10'"]),
         (
             ("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "kind: tag, on: 1.5"),
             8,
-            ["detector.on", "<= 1.0"],
+            ["detector.on: expected a number of at most 1, got 1.5"],
         ),
-        (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "kind: tag, labels: [a, a]"), 8, ["`a` twice"]),
+        (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "kind: tag, labels: [a, a]"), 8, ["'a' twice"]),
         (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "on: 0.5"), 8, ["detector", "kind"]),
-        (("kind: peak", "kind: peek"), 8, ["streams[0].nets[0].detector.kind", "'peek'"]),
-        (("net: nets/ramp.safetensors\n", "\n"), 6, ["streams[0].nets[0]", "one of `net`", "got none"]),
+        (("kind: peak", "kind: peek"), 8, ["streams[0].nets[0].detector.kind", "the text 'peek'", "did you mean 'peak'?"]),
+        (("net: nets/ramp.safetensors\n", "\n"), 6, ["streams[0].nets[0]", "one of 'net'", "got none"]),
         (("gain: 2.0", "gain: .inf"), 4, ["streams[0].source", "finite", "gain"]),
         (("threshold: 0.6", "threshold: .nan"), 8, ["streams[0].nets[0].detector", "finite", "threshold"]),
         (("refractory: 10ms", "refractory: 9999999999d"), 8, ["refractory", "ten years"]),
         (("rate: 48000", "rate: 99999999999999999999"), 4, ["streams[0].source.rate"]),
         (("name: mic0", "name: 2024-13-45 x"), 3, ["streams[0].name"]),
-        (('bind: "tcp://127.0.0.1:5556"', "bind: 5556"), 9, ["publish.bind", "`str`"]),
-        (("name: ramp\n", "name: ramp\n        name: ramp\n"), 7, ["'name' stands twice"]),
+        (('bind: "tcp://127.0.0.1:5556"', "bind: 5556"), 9, ["publish.bind: expected text, got 5556"]),
+        (("name: ramp\n", "name: ramp\n        name: ramp\n"), 7, ["the key 'name' stands twice"]),
         (("streams:\n", "streams:\n  x: ["), None, ["not valid YAML"]),
     ],
 )
@@ -182,3 +184,142 @@ def test_paths_begin_at_the_configuration(tmp_path: Path):
     assert (stream.nets[4].fir, stream.clips.folder) == (tmp_path / "taps.txt", tmp_path / "clips")
     assert loaded.publish.curve == config.Curve(secret=tmp_path / "a.key_secret", clients=tmp_path / "keys")
     assert loaded.journal.place == tmp_path / "j.db"
+
+
+NET = "streams: [{name: s, nets: [{name: n, net: ramp}]}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("016000", ["x.yaml:2: '016000' has a leading zero", "write 16000"]),
+        ("-012", ["'-012' has a leading zero", "write 12"]),
+        ("13:20:00", ["'13:20:00' is a number of base 60 for some programs"]),
+        ("1:0", ["'1:0' is a number of base 60"]),
+        ("1_000", ["journal.most_mb: expected a number, got the text '1_000'"]),
+        ("0b11", ["expected a number, got the text '0b11'"]),
+        ("'12,5'", ["expected a number, got the text '12,5'", "write decimals with a point"]),
+        ("9" * 40, ["a number of 40 digits"]),
+        ("yes", ["expected a number, got the text 'yes'"]),
+        ("[]", ["expected a number, got an empty list"]),
+        ("{0,6}", ["'0' stands where a key should", "write decimals with a point"]),
+        ("{1: 2}", ["'1' stands where a key should, and is no text"]),
+        ("{[a]: 2}", ["a list or mapping stands where a key should"]),
+        ('"\\ud800"', ["half of a surrogate pair"]),
+        ('"\a"', ["x.yaml:2: the character U+0007 may not stand in YAML"]),
+        ("1e39", ["finite number (float32)"]),
+    ],
+)
+def test_numbers_that_programs_read_differently_are_refused(text: str, words: list[str]):
+    """What YAML 1.1 and 1.2 read as different numbers, and what is none, is an error with its line and what was read."""
+    with pytest.raises(ConfigError) as error:
+        config.parse(f"{NET}journal: {{most_mb: {text}}}", Path("x.yaml"))
+    assert [word for word in words if word not in str(error.value)] == [], str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0x10", 16), ("0o17", 15), ("+12", 12), ("0", 0), ("0.5", 0.5), (".5", 0.5), ("-1.e3", -1000.0), ("1e-3", 0.001)],
+)
+def test_numbers_of_the_core_schema_are_read(text: str, value: float):
+    """Hexadecimal, octal and decimal numbers are what YAML 1.2 says; 0 and 0.5 have no leading zero."""
+    assert strict_yaml.load(f"a: {text}", Path("x.yaml"))[0] == {"a": value}
+
+
+@pytest.mark.parametrize(("text", "value"), [("True", True), ("TRUE", True), ("false", False), ("False", False)])
+def test_booleans_are_those_of_the_core_schema(text: str, value: bool):
+    """`True` and `TRUE` are true, as YAML 1.2 has it."""
+    assert config.parse(f"{NET}publish: {{insecure: {text}}}", Path("x.yaml")).publish.insecure is value
+
+
+def test_infinities_and_nan_are_numbers():
+    """The core schema's words for them, in each of their spellings."""
+    values, _ = strict_yaml.load("[.inf, -.Inf, +.INF, .nan, .NaN]", Path("x.yaml"))
+    assert values[:3] == [float("inf"), float("-inf"), float("inf")]
+    assert all(value != value for value in values[3:])
+
+
+@pytest.mark.parametrize("step", ["[*a, *a, *a, *a, *a, *a, *a, *a, *a]", "{<<: [*a, *a, *a, *a, *a, *a, *a, *a, *a]}"])
+def test_aliases_cost_no_time(step: str):
+    """A text of aliases that stand for billions of values is refused at once, with their number."""
+    lines = ["a0: &a0 {k: 1}"]
+    lines += [f"a{level}: &a{level} {step.replace('*a', f'*a{level - 1}')}" for level in range(1, 12)]
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="values; have at most 100,000"):
+        config.parse("\n".join(lines), Path("x.yaml"))
+    assert time.monotonic() - began < 2
+
+
+def test_an_alias_is_what_it_names():
+    """Aliases and merge keys serve to say things once."""
+    text = "streams: [{name: s, nets: [&n {name: a, net: ramp}, {<<: *n, name: b}]}]"
+    (stream,) = config.parse(text, Path("x.yaml")).streams
+    assert [(net.name, net.net) for net in stream.nets] == [("a", "ramp"), ("b", "ramp")]
+
+
+def test_home_is_home_and_variables_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """In every path of a configuration `~` is the user's home, and `$` is an error that names the path."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    texts = {
+        "streams: [{name: s, clips: {folder: PATH}, nets: [{name: n, net: ramp}]}]": lambda c: c.streams[0].clips.folder,
+        "streams: [{name: s, nets: [{name: n, net: PATH}]}]": lambda c: c.streams[0].nets[0].net,
+        "streams: [{name: s, nets: [{name: n, template: PATH}]}]": lambda c: c.streams[0].nets[0].templates[0],
+        "streams: [{name: s, nets: [{name: n, template: [PATH]}]}]": lambda c: c.streams[0].nets[0].templates[0],
+        "streams: [{name: s, nets: [{name: n, fir: PATH}]}]": lambda c: c.streams[0].nets[0].fir,
+        f"{NET}publish: {{bind: 'tcp://*:1', curve: {{secret: PATH}}}}": lambda c: c.publish.curve.secret,
+        f"{NET}publish: {{bind: 'tcp://*:1', curve: {{secret: a, clients: PATH}}}}": lambda c: c.publish.curve.clients,
+        f"{NET}journal: {{path: PATH}}": lambda c: c.journal.path,
+    }
+    for text, path in texts.items():
+        (tmp_path / "c.yaml").write_text(text.replace("PATH", "~/x.safetensors"))
+        assert str(path(config.load(tmp_path / "c.yaml"))) == "/home/somebody/x.safetensors"
+        for wrong, said in (("$HOME/x.wav", "path without '$'"), ("~nobody-here/x.wav", "nobody of that name")):
+            with pytest.raises(ConfigError, match=re.escape(said)):
+                config.parse(text.replace("PATH", wrong), Path("x.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("device: demo, channels: [3]", "1 to 1 of the demo, got 3"),
+        ("device: demo, format: s16le", "for standard input"),
+        ("device: '-', width: 2, channels: [3]", "up to 2"),
+        ("device: '-', format: s16", "did you mean 's16"),
+        ("device: mic, channels: [1000000000]", "of at most 1,024, got 1000000000"),
+    ],
+)
+def test_sources_that_cannot_be_are_refused(changes: str, said: str):
+    """A channel that a source does not have, and options of another kind of source, are named."""
+    with pytest.raises(ConfigError) as error:
+        config.parse(f"streams: [{{name: s, source: {{{changes}}}, nets: [{{name: n, net: ramp}}]}}]", Path("x.yaml"))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tcp://::1:5956", "tcp://]127.0.0.1[:5", "tcp://127.0.0.1:80000", "tcp://127.0.0.1:5x", "tcp://127.0.0.1", "tcp://:5",
+     "tcp://1.2.3.4.5:9", "tcp://a b:5", "tcp://[127.0.0.1]:5", "tcp://[::1:5", "ipc://", "ipc://" + "x" * 200, "udp://a:5",
+     "5556", "", "tcp://[::g]:5"],
+)  # fmt: skip
+def test_what_is_no_endpoint_is_refused_before_zeromq_reads_it(text: str):
+    """Ports beyond 65,535, addresses without their brackets and other rubbish are refused when they are read."""
+    with pytest.raises(ConfigError):
+        config.parse_publish(text)
+    with pytest.raises(ConfigError, match="publish"):
+        config.parse(f"{NET}publish: {{bind: '{text}', insecure: true}}", Path("x.yaml"))
+    with pytest.raises(ValueError, match="endpoint|port|host|brackets|name"):
+        endpoint.parse_peer(text)
+
+
+def test_endpoints_are_read():
+    """Names, addresses of both kinds, all interfaces and any free port are endpoints."""
+    assert endpoint.parse("tcp://[::1]:5611") == ("tcp", "::1", 5611)
+    assert endpoint.parse("tcp://*:*") == ("tcp", "*", 0)
+    assert endpoint.parse("tcp://mic-0.local:5556").port == 5556
+    assert endpoint.parse("ipc:///run/x") == ("ipc", "/run/x", None)
+    assert endpoint.parse("tcp://[::1]:1").is_private
+    assert endpoint.parse("tcp://[::1]:1").is_ipv6
+    assert not endpoint.parse("tcp://[fe80::1%eth0]:1").is_private
+    for text in ("tcp://*:5556", "tcp://127.0.0.1:0"):
+        with pytest.raises(ValueError, match="to connect to"):
+            endpoint.parse_peer(text)

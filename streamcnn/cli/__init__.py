@@ -8,6 +8,7 @@ import click
 
 from streamcnn import __version__
 from streamcnn.errors import StreamcnnError
+from streamcnn.explaining import did_you_mean
 
 COMMANDS = {
     "run": "Listen to a source and report what the nets hear.",
@@ -42,6 +43,15 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"streamcnn.cli.{name}").command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is called, or say which one was perhaps meant."""
+        name = args[0]
+        if not name.startswith("-") and name not in COMMANDS:
+            context.fail(f"there is no command '{name}'; {did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(context, args)
 
     def invoke(self, context: click.Context) -> object:
         """Run the command. Click would end it with code 1 where the reader of its output has gone."""

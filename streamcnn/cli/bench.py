@@ -10,6 +10,7 @@ import click
 import numpy as np
 from rich.table import Table
 
+from streamcnn.cli.numbers import Real, Whole
 from streamcnn.cli.options import announce_compilation
 from streamcnn.cli.screen import wide_console
 from streamcnn.compiler.vector import LANES
@@ -28,17 +29,17 @@ WINDOWS = 8  # of a clip net, at least
 
 @click.command("bench", short_help="Measure what this machine can run.")
 @click.argument("nets", nargs=-1, metavar="[NET]...")
-@click.option("--block", "blocks", type=click.IntRange(1, 1 << 20), multiple=True, metavar="FRAMES",
+@click.option("--block", "blocks", type=Whole(1, 1 << 20), multiple=True, metavar="FRAMES",
               help="Frames of a block; more than one may be given.")  # fmt: skip
 @click.option(
-    "--rate", type=click.IntRange(1, MAX_RATE), metavar="HZ", help="Sample rate, for nets that do not know theirs."
+    "--rate", type=Whole(1, MAX_RATE), metavar="HZ", help="Sample rate, for nets that do not know theirs."
 )
 @click.option("--live", is_flag=True, help="Measure the way from the sound card to the wire: play, and hear it.")
 @click.option(
     "--device", default="pulse", show_default=True, metavar="NAME", help="For --live: a device that hears itself."
 )
 @click.option(
-    "--seconds", type=click.FloatRange(1, 86400), default=20.0, show_default=True, help="For --live: how long."
+    "--seconds", type=Real(1, 86400), default=20.0, show_default=True, help="For --live: how long."
 )
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="PNG", help="For --live: draw the latencies' histograms."

@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from streamcnn.cli.inspect import receptive_field
+from streamcnn.cli.numbers import Real, Whole
 from streamcnn.cli.verify import verify
+from streamcnn.config import MOST_FLOAT
 from streamcnn.errors import InputError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
@@ -23,39 +25,41 @@ KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="NET", help="The file to write."
 )
 @click.option("--name", help="The net's name on the wire. [default: the output's name]")
-@click.option("--rate", type=click.IntRange(min=1), metavar="HZ", help="The sample rate it was trained for.")
+@click.option("--rate", type=Whole(1), metavar="HZ", help="The sample rate it was trained for.")
 @click.option("--labels", metavar="A,B,...", help="Names of its outputs.")
 @click.option(
     "--target-lag",
-    type=click.IntRange(min=0),
+    type=Whole(0),
     default=0,
     metavar="N",
     help="How many samples after the event its training target stands.",
 )
-@click.option("--input-scale", type=float, default=1.0, metavar="X", help="What samples in [-1, 1] are multiplied by.")
+@click.option("--input-scale", type=Real(), default=1.0, metavar="X", help="What samples in [-1, 1] are multiplied by.")
 @click.option(
     "--warmup",
-    type=click.IntRange(min=0),
+    type=Whole(0),
     default=0,
     metavar="N",
     help="How many samples a recurrent net needs before its scores mean something.",
 )
-@click.option("--threshold", type=float, metavar="X", help="The score from which on it is a detection.")
+@click.option(
+    "--threshold", type=Real(-MOST_FLOAT, MOST_FLOAT), metavar="X", help="The score from which on it is a detection."
+)
 @click.option(
     "--clip-frames",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     metavar="N",
     help="Slide a window of N samples over the stream. [default: where a layer needs it, the model's input length]",
 )
 @click.option(
     "--window-hop",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     metavar="N",
     help="How many samples that window moves by. [default: about half of it]",
 )
 @click.option(
     "--time-axis",
-    type=click.IntRange(1, 2),
+    type=Whole(1, 2),
     help="Which axis of the model's inputs is time, the batch being 0. [default: the one of variable length]",
 )
 @click.option(
@@ -78,10 +82,14 @@ KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 @click.option(
     "--verify",
     "check",
-    is_flag=False,
-    flag_value="",
-    metavar="[WAV]",
-    help="Check first that the net streams what the model computes, with noise and with a sound file; else write nothing.",
+    is_flag=True,
+    help="Check first, with noise, that the net streams what the model computes; else write nothing.",
+)
+@click.option(
+    "--verify-on",
+    type=click.Path(path_type=Path),
+    metavar="WAV",
+    help="The same, with a sound file too.",
 )
 def command(
     model: Path,
@@ -99,7 +107,8 @@ def command(
     frontend: Path | None,
     order: str | None,
     padding: str,
-    check: str | None,
+    check: bool,
+    verify_on: Path | None,
 ) -> None:
     """Turn MODEL into a file that 'streamcnn run --net' understands.
 
@@ -123,14 +132,20 @@ def command(
     )
     options = {"clip_frames": clip_frames, "window_hop": window_hop, "time_axis": time_axis, "front_end": front_end}
     graph, keras_model = _imported(model, info, order, padding, options)
-    if check is not None:
-        verify(graph, keras_model, Path(check) if check else None)
+    if check or verify_on is not None:
+        verify(graph, keras_model, verify_on)
     graph.save(output)
     window = "" if graph.clip is None else f"a window of {graph.clip.frames} samples that slides by {graph.clip.hop}, "
     click.echo(
         f"wrote {output}: {store.identity(graph)}, {len(graph.nodes)} layers, {window}hop {graph.hop}, "
         f"delay {graph.delay}, receptive field {receptive_field(graph.receptive_field)}"
     )
+    for option, missing, use in (
+        ("--rate HZ", graph.info.rate is None, "'run' and 'replay' need --rate with this net"),
+        ("--threshold X", threshold is None, "'run' and 'replay' need --threshold, or a detector in the configuration"),
+    ):
+        if missing:
+            click.echo(f"streamcnn: without {option}: {use}; convert again with it to have it in the file", err=True)
 
 
 def _imported(

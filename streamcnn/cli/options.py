@@ -1,6 +1,5 @@
 """What several commands share: the nets and thresholds that stand in for a configuration file."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +8,10 @@ import click
 import msgspec
 
 from streamcnn import config as configuration
+from streamcnn.cli.numbers import Real, Whole
 from streamcnn.cli.signals import ended_at_once
 from streamcnn.compiler.build import Told
-from streamcnn.errors import ConfigError, InputError
+from streamcnn.errors import ConfigError
 from streamcnn.graph import store
 from streamcnn.listener import own_detector, with_threshold
 
@@ -29,11 +29,13 @@ net_option = click.option(
     "--net", metavar="NET", help=f"A net's file, or a shipped net's name. [default: {DEFAULT_NET}]"
 )
 threshold_option = click.option(
-    "--threshold", type=float, help="Score from which on it is a detection; the net's own where none is given."
+    "--threshold",
+    type=Real(-configuration.MOST_FLOAT, configuration.MOST_FLOAT),
+    help="Score from which on it is a detection; the net's own where none is given."
 )
 rate_option = click.option(
     "--rate",
-    type=click.IntRange(1, configuration.MAX_RATE),
+    type=Whole(1, configuration.MAX_RATE),
     metavar="HZ",
     help="Sample rate, for a net that does not know its own.",
 )
@@ -79,8 +81,6 @@ def configured(config_path: Path | None, stream_name: str, **given: object) -> c
     is not valid, and where options contradict it.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    if not math.isfinite(given.get("threshold", 0)):
-        raise InputError(f"--threshold is {given['threshold']}, expected a finite number")
     if config_path is not None:
         config = configuration.load(config_path)
         nets = [name for name in given if name in ("net", "threshold")]
@@ -102,11 +102,11 @@ def configured(config_path: Path | None, stream_name: str, **given: object) -> c
 
 
 def _with_source(config: configuration.Config, given: dict[str, object]) -> configuration.Config:
-    changes = {name: value for name, value in given.items() if name in ("device", "rate", "channels")}
+    changes = {name: value for name, value in given.items() if name in ("device", "rate", "channels", "format", "width")}
     if not changes:
         return config
     streams = tuple(
-        msgspec.structs.replace(stream, source=msgspec.structs.replace(stream.source, **changes))
+        msgspec.structs.replace(stream, source=configuration.changed_source(stream.source, changes))
         for stream in config.streams
     )
     return msgspec.structs.replace(config, streams=streams)

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from streamcnn.cli.numbers import Whole
 from streamcnn.cli.options import (
     announce_compilation,
     channels_option,
@@ -36,7 +37,7 @@ from streamcnn.sources.wav import AudioFile
 @channels_option
 @click.option(
     "--block",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=DEFAULT_BLOCK,
     show_default=True,
     metavar="FRAMES",

@@ -1,6 +1,5 @@
 """`streamcnn run`: the daemon in the foreground."""
 
-import math
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ import msgspec
 from streamcnn import config as configuration
 from streamcnn import service
 from streamcnn.cli import INTERRUPTED
+from streamcnn.cli.numbers import Real, Whole
 from streamcnn.cli.options import (
     announce_compilation,
     channels_option,
@@ -28,6 +28,7 @@ from streamcnn.cli.signals import Signals
 from streamcnn.errors import InputError
 from streamcnn.listener import load_listeners, stream_rate
 from streamcnn.sinks.journal import Journal
+from streamcnn.sources.pcm import FORMATS
 from streamcnn.system import Bell
 from streamcnn.wire.publisher import Publisher
 
@@ -38,19 +39,31 @@ from streamcnn.wire.publisher import Publisher
     "--device",
     metavar="NAME|INDEX|demo|-",
     help="A sound device's name or index (see 'streamcnn devices'), "
-    "'demo' for the built-in signal, '-' for raw float32 frames on standard input. [default: demo]",
+    "'demo' for the built-in signal, '-' for raw frames on standard input. [default: demo]",
 )
 @net_option
 @threshold_option
 @rate_option
 @channels_option
 @click.option(
+    "--format",
+    "sample_format",
+    metavar="FORMAT",
+    help=f"What samples on standard input are: {', '.join(FORMATS)}. [default: f32le, and checked]",
+)
+@click.option(
+    "--width",
+    type=Whole(1, configuration.MAX_CHANNELS),
+    metavar="N",
+    help="How many channels a frame on standard input has. [default: as many as --channels needs]",
+)
+@click.option(
     "--publish",
     metavar="ENDPOINT|none",
     help=f"Where to publish events over ZeroMQ. [default: {configuration.DEFAULT_ENDPOINT}]",
 )
 @click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after so many seconds."
+    "--duration", type=Real(above=0), metavar="S", help="Stop after so many seconds."
 )
 @click.option(
     "--record",
@@ -66,6 +79,8 @@ def command(
     threshold: float | None,
     rate: int | None,
     channels: tuple[int, ...] | None,
+    sample_format: str | None,
+    width: int | None,
     publish: str | None,
     duration: float | None,
     record: Path | None,
@@ -76,9 +91,8 @@ def command(
     Without any option it listens to the built-in demo, a signal with a ramp every half second. Ctrl-C or SIGTERM ends
     it: the source is closed and the last events go out first. Follow it from elsewhere with 'streamcnn watch'.
     """
-    config = configured(config_path, "live", net=net, threshold=threshold, device=device, rate=rate, channels=channels)
-    if duration is not None and not math.isfinite(duration):
-        raise InputError(f"--duration is {duration}, expected a finite number of seconds")
+    source = {"device": device, "rate": rate, "channels": channels, "format": sample_format, "width": width}
+    config = configured(config_path, "live", net=net, threshold=threshold, **source)
     if publish is not None:
         config = msgspec.structs.replace(config, publish=configuration.parse_publish(publish))
     if record is not None and len(config.streams) > 1:
@@ -142,7 +156,7 @@ def _stream(stream: configuration.Stream, news: Bell, screen: RunScreen, record:
 
 def _standard_input() -> BinaryIO:
     if sys.stdin is None:
-        raise InputError("standard input is closed", "pipe raw float32 frames into it")
+        raise InputError("standard input is closed", "pipe raw frames into it")
     return sys.stdin.buffer
 
 

@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from streamcnn.cli.numbers import Real, Whole
 from streamcnn.cli.screen import wide_console
 from streamcnn.config import MAX_RATE
 from streamcnn.errors import InputError, SubscribeError
@@ -29,7 +30,7 @@ from streamcnn.scoring import TOLERANCE_S, Occurrence, Score, score
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Real(0),
     default=TOLERANCE_S,
     show_default=True,
     metavar="S",
@@ -37,7 +38,7 @@ from streamcnn.scoring import TOLERANCE_S, Occurrence, Score, score
 )
 @click.option(
     "--rate",
-    type=click.IntRange(1, MAX_RATE),
+    type=Whole(1, MAX_RATE),
     metavar="HZ",
     help="Of the signal, for events that say no seconds (live).",
 )
@@ -47,8 +48,6 @@ def command(events: Path, labels: Path, tolerance: float, rate: int | None, as_j
 
     An event is found if a detection of its label begins within the tolerance of its onset; each counts once.
     """
-    if not math.isfinite(tolerance):
-        raise InputError(f"--tolerance is {tolerance}, expected a finite number of seconds")
     found, (labelled, by_file) = _found(events, rate), _labelled(labels)
     if not by_file:
         files = {one.file for one in found}

@@ -27,6 +27,10 @@ def command(net: str, against: Path, wav: Path | None) -> None:
     Shows the error, the first layer that differs, and decisions that differ at the net's threshold. Exit code 1 where the
     net does not stream what the model computes.
     """
+    if against.suffix == ".safetensors":
+        swapped = f"swap them: streamcnn verify {against} --against {net}"
+        remedy = swapped if Path(net).suffix in (".keras", ".h5") else "give the Keras model that the net was made of"
+        raise InputError(f"--against {against}: is a net's file, where a model's is wanted", remedy)
     from streamcnn.importers.keras import load_keras  # loads Keras
 
     verify(store.load(net), load_keras(against), wav)

@@ -17,10 +17,12 @@ import safetensors
 import safetensors.numpy
 
 from streamcnn.errors import GraphError, NetFileError, StreamcnnError
+from streamcnn.explaining import did_you_mean
 from streamcnn.graph.clip import Clip
+from streamcnn.graph.foreign import refuse_foreign
 from streamcnn.graph.graph import Graph, NetInfo, Node
 from streamcnn.graph.layers import KINDS
-from streamcnn.shipped import shipped_net
+from streamcnn.shipped import shipped_net, shipped_nets
 
 FORMAT = "streamcnn-net"
 VERSION = 1
@@ -56,6 +58,7 @@ def load(path: str | Path) -> Graph:
     except OSError as error:
         raise NetFileError(f"{path}: cannot be read: {error}") from error
     except (safetensors.SafetensorError, ValueError, TypeError) as error:
+        refuse_foreign(path)
         raise NetFileError(
             f"{path}: damaged, or not a safetensors file: {error}", "make it again with 'streamcnn convert'"
         ) from error
@@ -95,7 +98,7 @@ def find(name_or_path: str | Path) -> Path:
         raise NetFileError(f"{path}: cannot be read: {error.strerror}") from error
     raise NetFileError(
         f"{path}: no such file, and no shipped net has that name" if not path.exists() else f"{path}: not a file",
-        "make a net with 'streamcnn convert' or 'streamcnn train'",
+        f"{did_you_mean(str(name_or_path), shipped_nets())}; 'streamcnn convert' makes one of a model",
     )
 
 

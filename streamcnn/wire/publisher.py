@@ -18,6 +18,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from streamcnn.config import NO_ENDPOINT, Publish
+from streamcnn.endpoint import PORTS, parse
 from streamcnn.errors import EndpointError, JournalError, PublishError, SubscribeError
 from streamcnn.events import Event, to_json, to_msgpack
 from streamcnn.wire import messages
@@ -32,7 +33,6 @@ LONGEST_SUBSCRIPTION, LONGEST_QUESTION = 1 << 10, 1 << 17  # bytes
 QUESTIONS_WAITING = 8  # of one who asks
 LONGEST_PAGE = 1 << 19  # bytes of events, but for the last one
 POLL_MS = 100
-PORTS = 1 << 16
 TRIES = 50  # to find two free ports side by side
 # Reasons that another time may be gone: somebody else is there, or the network is not up yet.
 _MAY_PASS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV, errno.EACCES, errno.ENOENT)
@@ -153,8 +153,11 @@ class Publisher:
     @staticmethod
     def _bound(socket: zmq.Socket, endpoint: str, options: str) -> str:
         try:
+            socket.setsockopt(zmq.IPV6, parse(endpoint).is_ipv6)
             refuse_taken_socket(endpoint)
             socket.bind(endpoint)
+        except ValueError as error:
+            raise EndpointError(f"cannot publish there: {error}", f"choose another endpoint with {options}") from error
         except zmq.ZMQError as error:
             kind = PublishError if error.errno in _MAY_PASS else EndpointError
             raise kind(

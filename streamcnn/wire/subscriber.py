@@ -20,6 +20,7 @@ import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
 from streamcnn.config import DEFAULT_ENDPOINT, NO_ENDPOINT
+from streamcnn.endpoint import EXAMPLE, parse_peer
 from streamcnn.errors import EndpointError, SubscribeError
 from streamcnn.events import Event
 from streamcnn.wire import messages
@@ -98,12 +99,12 @@ class _Subscription:
             socket.curve_publickey, socket.curve_secretkey = own
             socket.curve_serverkey = server
         try:
+            socket.setsockopt(zmq.IPV6, parse_peer(endpoint).is_ipv6)
             socket.connect(endpoint)
+        except ValueError as error:
+            raise EndpointError(f"cannot connect: {error}") from error
         except zmq.ZMQError as error:
-            raise EndpointError(
-                f"cannot connect to {endpoint}: {error.strerror or error}",
-                "an endpoint looks like tcp://127.0.0.1:5556",
-            ) from error
+            raise EndpointError(f"cannot connect to {endpoint}: {error.strerror or error}", EXAMPLE) from error
         return socket
 
     def close(self) -> None:
