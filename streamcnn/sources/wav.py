@@ -10,9 +10,11 @@ import numpy as np
 import soundfile
 
 from streamcnn.errors import AudioFileError
+from streamcnn.sources.layout import layout_of, repaired
 
 # Programs that write WAV into a pipe cannot know its length and say something at least this large.
 UNKNOWN_LENGTH = 0x7FFF0000
+UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where the header says nothing
 # Where a seek comes to the very frame. Decoders that carry a state come near it, or to other samples of it.
 EXACT_SEEK = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 PIECE = 1 << 14  # frames
@@ -35,6 +37,13 @@ def _promised_bytes(libsndfile_log: str) -> int | None:
         if int(there) < int(promised) < UNKNOWN_LENGTH:
             return int(promised)
     return None
+
+
+def _reason(error: Exception) -> str:
+    """Return what libsndfile says, but for what it says of itself."""
+    text = getattr(error, "error_string", str(error)).rstrip(".")
+    is_own = not text or "psf_" in text or "nternal error" in text or "SF_INFO" in text
+    return "its decoder gave up" if is_own else text[0].lower() + text[1:]
 
 
 def _lacks_its_end(path: Path) -> bool:
@@ -61,6 +70,7 @@ class AudioFile:
             raise AudioFileError(f"{self.path}: {reason}") from error
         if not stat.S_ISREG(status.st_mode):
             raise AudioFileError(f"{self.path}: is no file", "name files; a pipe is read by 'run --device -'")
+        self._layout = layout_of(self.path)
         self._open()
         channels = tuple(range(1, self._file.channels + 1)) if channels is None else channels
         if max(channels) > self._file.channels:
@@ -78,12 +88,14 @@ class AudioFile:
 
     def _open(self) -> None:
         try:
-            self._file = soundfile.SoundFile(os.fsencode(self.path))
+            stale = self._layout is not None and self._layout.is_stale
+            self._file = soundfile.SoundFile(repaired(self.path, self._layout) if stale else os.fsencode(self.path))
         except (soundfile.LibsndfileError, TypeError) as error:
-            reason = getattr(error, "error_string", str(error)).rstrip(".")
             raise AudioFileError(
-                f"{self.path}: cannot be read as sound: {reason}", "give a WAV, FLAC or OGG file"
+                f"{self.path}: cannot be read as sound: {_reason(error)}", "give a WAV, FLAC or OGG file"
             ) from error
+        if self._file.frames >= UNKNOWN_FRAMES:  # a FLAC whose writer did not know its length: no seek comes to its end
+            self._file.seekable = lambda: False
         self._position, self._waiting = 0, np.empty((0, self._file.channels), np.float32)
 
     def blocks(self, frames: int) -> Iterator[np.ndarray]:
@@ -94,6 +106,12 @@ class AudioFile:
         """
         while len(block := self._next(frames)):
             yield np.ascontiguousarray(block[:, self._columns])
+        if self._layout is not None and self._layout.is_stale:
+            raise AudioFileError(
+                f"{self.path}: was not finished: its header tells of {self._layout.said:,} bytes of sound, and "
+                f"{self._layout.actual:,} are there",
+                "all that is there has been read",
+            )
         promise = None
         if self._promised_bytes is not None:
             promise = f"its header promises {self._promised_bytes} bytes"
@@ -103,7 +121,9 @@ class AudioFile:
             raise AudioFileError(
                 f"{self.path}: cut off: it ends after frame {self._position}, {promise}", "what is there has been read"
             )
-        if self._position < self.frames:
+        if self._position == 0:
+            raise AudioFileError(f"{self.path}: holds no sound: there is a header, and no frame behind it")
+        if self._position < self.frames < UNKNOWN_FRAMES:
             raise AudioFileError(
                 f"{self.path}: damaged: it has given {self._position} of its {self.frames} frames",
                 "positions behind the damage are not to be trusted",
@@ -127,8 +147,7 @@ class AudioFile:
         try:
             return self._file.read(frames, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
-            reason = error.error_string or "its decoder gave up"
-            raise AudioFileError(f"{self.path}: damaged after frame {self._position}: {reason}") from error
+            raise AudioFileError(f"{self.path}: damaged after frame {self._position}: {_reason(error)}") from error
 
     def read(self, start: int, frames: int) -> np.ndarray:
         """Return at most `frames` frames from number `start` on: float32 (frames, channels), as `blocks` gives them.

@@ -1,0 +1,176 @@
+"""Sound files whose headers lie, contradict themselves, or were never finished."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcnn.errors import AudioFileError
+from streamcnn.sources.layout import layout_of
+from streamcnn.sources.wav import AudioFile
+from tests.conftest import Cli
+from tests.signals import RATE, ramps
+
+SOUND = ramps([1000, 40_000, 80_000], 2 * RATE, noise=0.01)
+SAMPLES = np.round(SOUND * 30_000).astype("<i2").tobytes()
+
+
+def wav(
+    path: Path,
+    data: bytes = SAMPLES,
+    *,
+    said: int | None = None,
+    kind: int = 1,
+    channels: int = 1,
+    rate: int = RATE,
+    bits: int = 16,
+    frame: int | None = None,
+    byte_rate: int | None = None,
+    before: bytes = b"",
+    behind: bytes = b"",
+) -> Path:
+    """Write a WAV with whatever its header shall say; by default what is true."""
+    frame = channels * -(-bits // 8) if frame is None else frame
+    byte_rate = rate * frame if byte_rate is None else byte_rate
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, kind, channels, rate, byte_rate, frame, bits)
+    size = len(data) if said is None else said
+    body = b"WAVE" + form + before + struct.pack("<4sI", b"data", size) + data + behind
+    path.write_bytes(struct.pack("<4sI", b"RIFF", len(body)) + body)
+    return path
+
+
+def heard(path: Path) -> tuple[np.ndarray, str]:
+    """Return a file's frames (frames,), and what is said at their end."""
+    blocks, said = [np.empty((0, 1), np.float32)], ""
+    with AudioFile(path) as file:
+        try:
+            for block in file.blocks(1000):
+                blocks.append(block)
+        except AudioFileError as error:
+            said = str(error)
+    return np.concatenate(blocks)[:, 0], said
+
+
+KILLED = [("wav", "PCM_16"), ("wav", "FLOAT"), ("rf64", "PCM_24"), ("w64", "PCM_16"), ("aiff", "PCM_16"), ("au", "PCM_16"),
+          ("caf", "PCM_16")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), KILLED)
+def test_a_file_whose_writer_was_killed_is_read_to_its_end(tmp_path: Path, suffix: str, subtype: str):
+    """Every frame that stands in the file is read, and the header that knows less is named."""
+    path = tmp_path / f"x.{suffix}"
+    child = os.fork()
+    if child == 0:
+        file = soundfile.SoundFile(path, "w", RATE, 1, subtype, format=suffix.upper())
+        for part in np.array_split(SOUND, 20):
+            file.write(part)
+        os._exit(0)
+    os.waitpid(child, 0)
+    samples, said = heard(path)
+    assert len(samples) >= len(SOUND) - 4096  # what libsndfile had not written yet is gone
+    assert np.abs(samples - SOUND[: len(samples)]).max() < 1e-4 + (subtype != "FLOAT") * 0.02
+    assert "was not finished" in said
+
+
+def test_python_s_wave_killed_before_it_closed(tmp_path: Path, cli: Cli):
+    """`replay` of what `wave` leaves behind a kill finds all events, says what is wrong, and ends with code 2."""
+    import wave
+
+    path = tmp_path / "x.wav"
+    child = os.fork()
+    if child == 0:
+        file = wave.open(str(path), "wb")  # noqa: SIM115 (never closed)
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        for part in np.array_split(np.frombuffer(SAMPLES, "<i2"), 10):
+            file.writeframesraw(part.tobytes())
+        file._file.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    done = cli("replay", path)
+    assert (done.returncode, done.stdout.count('"sample"')) == (2, 3)
+    assert "was not finished" in done.stderr
+
+
+@given(st.integers(0, 2000), st.booleans(), st.lists(st.sampled_from([b"LIST", b"id3 ", b"bext", b"cue "]), max_size=3))
+def test_sound_is_what_stands_before_real_chunks(tmp_path_factory: pytest.TempPathFactory, said: int, stale: bool, names: list):
+    """A right size leaves the chunks behind the sound alone; one that is too small, whatever it is, hides no sample."""
+    behind = b"".join(struct.pack("<4sI", name, 6) + b"abcdef" for name in names)
+    path = tmp_path_factory.getbasetemp() / "chunks.wav"
+    data = np.random.default_rng(said).integers(-9000, 9000, 3000).astype("<i2").tobytes()
+    wav(path, data, said=2 * said if stale else None, behind=b"" if stale else behind)
+    layout = layout_of(path)
+    assert (layout.actual, layout.is_stale) == (len(data), stale)
+    samples, message = heard(path)
+    assert np.array_equal(samples, np.frombuffer(data, "<i2") / np.float32(32768))
+    assert ("was not finished" in message) == stale
+
+
+@pytest.mark.parametrize("said", [0xFFFFFFFF, 0x7FFFFFFF])
+def test_a_length_that_the_writer_could_not_know_is_no_fault(tmp_path: Path, said: int):
+    """What was written into a pipe is read to its end, without a word."""
+    assert (len(heard(wav(tmp_path / "x.wav", said=said))[0]), heard(tmp_path / "x.wav")[1]) == (len(SOUND), "")
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ({"frame": 4}, "1 channel of 16 bits in frames of 4 bytes, not 2"),
+        ({"frame": 1}, "in frames of 1 bytes, not 2"),
+        ({"bits": 24, "frame": 2}, "24 bits in frames of 2 bytes, not 3"),
+        ({"bits": 8, "frame": 2}, "8 bits in frames of 2 bytes, not 1"),
+        ({"channels": 2, "frame": 2}, "2 channels of 16 bits in frames of 2 bytes, not 4"),
+        ({"byte_rate": 1}, "make 96,000 bytes a second, not 1"),
+        ({"rate": 44_100, "byte_rate": 96_000}, "make 88,200 bytes a second, not 96,000"),
+        ({"kind": 3}, "floats of 16 bits"),
+        ({"bits": 0}, "samples of 0 bits"),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused(tmp_path: Path, header: dict, said: str):
+    """Where alignment, bits, channels, rate and byte rate do not go together nothing is guessed: both are named."""
+    with pytest.raises(AudioFileError, match="its header contradicts itself") as error:
+        AudioFile(wav(tmp_path / "x.wav", **header))
+    assert said in str(error.value)
+    assert "ffmpeg -i" in error.value.remedy
+
+
+def test_twelve_bits_in_two_bytes_are_right(tmp_path: Path):
+    """Bits that do not fill their bytes are at their top, as the format says."""
+    samples = heard(wav(tmp_path / "x.wav", bits=12))[0]
+    assert np.array_equal(samples, np.frombuffer(SAMPLES, "<i2") / np.float32(32768))
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "w64"])
+def test_a_header_without_frames_is_said(tmp_path: Path, cli: Cli, suffix: str):
+    """A file that holds no sound is no file without events: code 2, and the reason."""
+    soundfile.write(tmp_path / f"x.{suffix}", np.empty(0), RATE)
+    done = cli("replay", tmp_path / f"x.{suffix}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "holds no sound" in done.stderr
+
+
+@pytest.mark.parametrize("frames", [100_000, 98_304, 7])
+def test_a_flac_that_does_not_know_its_length_is_read_to_its_end(tmp_path: Path, frames: int):
+    """A FLAC written into a pipe has no number of frames in its header; none of them is lost."""
+    path = tmp_path / "x.flac"
+    sound = np.sin(np.arange(frames) / 10) * 0.3
+    soundfile.write(path, sound, RATE, "PCM_16")
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # STREAMINFO: 36 bits of its total samples
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    samples, said = heard(path)
+    assert (len(samples), said) == (frames, "")
+    assert np.abs(samples - sound).max() < 1e-4
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [*KILLED, ("flac", "PCM_16"), ("ogg", "VORBIS")])
+def test_a_whole_file_is_read_without_a_word(tmp_path: Path, suffix: str, subtype: str):
+    """What libsndfile wrote and closed is consistent, in every format."""
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, SOUND, RATE, subtype, format=suffix.upper())
+    assert (len(heard(path)[0]), heard(path)[1]) == (len(SOUND), "")
