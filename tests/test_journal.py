@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import msgspec
@@ -15,8 +16,9 @@ from streamcnn.errors import InputError, JournalError
 from streamcnn.events import Event, from_json
 from streamcnn.sinks import journal as journals
 from streamcnn.sinks.journal import Journal, Query, read
-from tests.conftest import wait_until
-from tests.test_wire import DETECTION, GAP, HEALTH
+from streamcnn.wire.subscriber import Subscriber
+from tests.conftest import Cli, wait_until
+from tests.test_wire import DETECTION, GAP, HEALTH, published
 
 EVERYTHING = Query()
 OTHER = msgspec.structs.replace(DETECTION, stream="mic2", label="other")
@@ -29,8 +31,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def kept(path: Path, query: Query = EVERYTHING) -> list[Event]:
-    """Return the events in a journal's file."""
-    return [from_json(row.payload.encode()) for row in read(path, query)]
+    """Return the events in a journal's file that are as they were written."""
+    return [from_json(row.payload.encode()) for row in read(path, query) if not isinstance(row, int)]
 
 
 def test_events_are_numbered_and_kept_in_order(path: Path):
@@ -192,10 +194,10 @@ def test_a_newer_journal_is_refused(path: Path):
     """What a later version wrote is neither written nor read, and the remedy is named."""
     Journal(path).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 3")
     db.commit()
     db.close()
-    with pytest.raises(InputError, match="version 2.*update streamcnn"):
+    with pytest.raises(InputError, match="version 3.*update streamcnn"):
         Journal(path)
     with pytest.raises(InputError, match="version 2"):
         kept(path)
@@ -337,7 +339,114 @@ def test_foreign_rows_harm_nobody(path: Path):
     """A row that is no text is left out, for readers and for pages."""
     journal = Journal(path)
     events = journal.append([DETECTION])
-    journal._db.execute("INSERT INTO events VALUES (5, 0, ?, x'00ff')", (DETECTION.topic,))
+    journal._db.execute("INSERT INTO events VALUES (5, 0, ?, x'00ff', 0)", (DETECTION.topic,))
     assert [row.seq for row in journal.page([""], 0, 10)] == [events[0].seq]
     assert kept(path) == events
+    journal.close()
+
+
+DAMAGES = {
+    "a byte that ends the text": "UPDATE events SET payload = replace(payload, '\"label\"', '\"lab\"l\"') WHERE seq = ?",
+    "a digit": "UPDATE events SET payload = replace(payload, '\"sample\":16', '\"sample\":17') WHERE seq = ?",
+    "bytes that are no text": "UPDATE events SET payload = CAST(x'7bff' AS TEXT) WHERE seq = ?",
+    "another topic": "UPDATE events SET topic = 'detection.mic9.ramp.ramp.' WHERE seq = ?",
+    "another time": "UPDATE events SET at = at + 1 WHERE seq = ?",
+    "no number": "UPDATE events SET at = 'never' WHERE seq = ?",
+    "an empty payload": "UPDATE events SET payload = '' WHERE seq = ?",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("topics", [["detection."], [""]])
+def test_a_damaged_row_is_left_out_and_told(
+    path: Path, damage: str, topics: list[str], cli: Cli, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever was changed in a row, pages go on around it, full to their length, and it is told, also where none looks."""
+    monkeypatch.setattr(journals, "TIDY_S", 0.0)
+    journal = Journal(path)
+    numbers = [event.seq for event in journal.append([DETECTION] * 10)]
+    journal._db.execute(DAMAGES[damage], (numbers[4],))
+    whole = [number for number in numbers if number != numbers[4]]
+    assert [row.seq for row in journal.page(topics, 0, 100)] == whole
+    assert [row.seq for row in journal.page(topics, 0, 6)] == whole[:6]
+    assert [row.seq for row in journal.page(topics, numbers[3], 1)] == [numbers[5]]
+    journal.tend()
+    assert "1 damaged row is left out" in journal.notice
+    assert [event.seq for event in journal.append([DETECTION])] == [row.seq for row in journal.page(topics, whole[-1], 9)]
+    assert "1 damaged row is left out" in journal.notice
+    assert len(kept(path)) == 10
+    journal.close()
+    done = cli("events", "--journal", path, "--json")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 10)
+    assert "1 event left out: damaged in the file" in done.stderr
+
+
+def test_a_subscriber_gets_what_stands_around_a_damaged_row(path: Path):
+    """Backfill gives all other events, those of before and those of after, and new ones as ever."""
+    with published(records=Journal(path)) as wire:
+        before = wire.lose(*[DETECTION] * 5)
+        wire.journal._db.execute(DAMAGES["a byte that ends the text"], (before[2].seq,))
+        with Subscriber(wire.endpoint, since=before[0].seq - 1) as subscriber:
+            wanted = [event.seq for event in before if event.seq != before[2].seq]
+            assert [subscriber.receive(10.0).seq for _ in wanted] == wanted
+            (news,) = wire.say(DETECTION)
+            assert subscriber.receive(10.0).seq == news.seq
+    wire.journal.close()
+
+
+class Clock:
+    """A host's clock that a test can set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.ahead_s = self.waited_s = 0.0
+        real, monotonic = time.time_ns, time.monotonic
+        monkeypatch.setattr(journals.time, "time_ns", lambda: real() + round((self.ahead_s + self.waited_s) * 1e9))
+        monkeypatch.setattr(journals.time, "time", lambda: journals.time.time_ns() / 1e9)
+        monkeypatch.setattr(journals.time, "monotonic", lambda: monotonic() + self.waited_s)
+        monkeypatch.setattr(
+            journals.time, "monotonic_ns", lambda: round(journals.time.monotonic() * 1e9)
+        )
+
+    def wait(self, span_s: float) -> None:
+        """Let time pass."""
+        self.waited_s += span_s
+
+
+@pytest.mark.parametrize("jump_days", [40, -40, 4000])
+def test_a_jump_of_the_hosts_clock_erases_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, jump_days: int):
+    """For a day after a jump no event goes for its age, and that is told; set right again, all of them are there."""
+    clock = Clock(monkeypatch)
+    journal = Journal(path, keep_s=30 * 86400.0)
+    events = journal.append([DETECTION] * 3)
+    clock.ahead_s = jump_days * 86400.0
+    for _ in range(5):
+        clock.wait(3600)
+        journal.tend()
+    assert kept(path) == events
+    assert f"jumped by {jump_days:+.1f} days" in journal.notice
+    clock.ahead_s = 0
+    clock.wait(20)
+    journal.tend()
+    clock.wait(2 * 86400)
+    journal.tend()
+    assert kept(path) == events
+    assert journal.notice is None
+    journal.close()
+
+
+def test_a_jump_while_the_daemon_is_away_erases_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A daemon that starts with another date than that of its last event waits for a day too."""
+    clock = Clock(monkeypatch)
+    journal = Journal(path, keep_s=30 * 86400.0)
+    events = journal.append([DETECTION])
+    journal.close()
+    clock.ahead_s = 40 * 86400.0
+    journal = Journal(path, keep_s=30 * 86400.0)
+    clock.wait(3600)
+    journal.tend()
+    assert kept(path) == events
+    assert "jumped by +40.0 days" in journal.notice
+    clock.wait(86400)
+    journal.tend()
+    assert kept(path) == []  # it was no mistake
     journal.close()

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from streamcnn import config as configuration
-from streamcnn.cli.screen import describe
+from streamcnn.cli.screen import counted, describe
 from streamcnn.errors import ConfigError, SubscribeError
 from streamcnn.events import Detection, Event, from_json
 from streamcnn.sinks.journal import Query, read
@@ -90,11 +90,17 @@ def _path(path: Path | None, config_path: Path | None) -> Path:
 
 
 def _events(path: Path, query: Query) -> Iterable[Event]:
+    damaged = 0
     for row in read(path, query):
+        if isinstance(row, int):
+            damaged += 1
+            continue
         try:
             yield from_json(row.payload.encode())
         except SubscribeError as error:
             click.echo(f"streamcnn: {path}: event {row.seq}: {error}", err=True)
+    if damaged:
+        click.echo(f"streamcnn: {path}: {counted(damaged, 'event')} left out: damaged in the file", err=True)
 
 
 def _as_csv(events: Iterable[Event]) -> None:

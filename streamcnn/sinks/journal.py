@@ -10,6 +10,8 @@ Rules.
   synced, each second, by a thread of its own: a slow disk does not hold up who writes.
 - Where the disk is full, or fails, events wait in memory, in order and up to a limit, until they can be written; who asks for
   them gets them from there. A journal that is damaged is set aside and a new one begun.
+- Each row has a checksum. One that is not as it was written is left out, counted, and told; those around it are not held up.
+- Events go by age, on the host's clock. After a jump of that clock none goes by age for a day: it may be set right again.
 - Health is not kept: it would be most of the journal, and each one is outdated by the next.
 
 Without a path it is kept in memory: the last MOST_KEPT events of this process.
@@ -23,6 +25,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +34,7 @@ from typing import NamedTuple
 from streamcnn.errors import InputError, JournalError
 from streamcnn.events import Event, Health, to_json
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x7363_6E6E  # "scnn": SQLite's application_id
 RESERVED = 1_000_000  # numbers at a time
 MOST_KEPT = 20_000  # events in memory, without a path
@@ -39,13 +42,17 @@ MOST_WAITING = 300_000  # events in memory, while they cannot be written
 SYNC_S = 1.0
 RETRY_S = 1.0
 TIDY_S = 10.0
+JUMP_S, HELD_S = 60.0, 86400.0  # a step of the host's clock, and for how long no event goes by age after one
+DAY_S = 86400.0
 TIDIED = 20_000  # events that are removed at once, at most
+SCRUBBED = 2_000  # rows that are looked at every TIDY_S
 BUSY_S = 10.0
 MOST_SEQ = 2**63 - 1
 _TRANSIENT = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")
 
 _SCHEMA = """
-CREATE TABLE events (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, topic TEXT NOT NULL, payload TEXT NOT NULL);
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, topic TEXT NOT NULL, payload TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE INDEX events_topic ON events (topic, seq);
 CREATE INDEX events_at ON events (at);
 CREATE TABLE topics (topic TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -62,6 +69,11 @@ class Kept(NamedTuple):
     payload: str
 
 
+def _crc(row: Kept) -> int:
+    """Return the checksum of a row (CRC-32)."""
+    return zlib.crc32(f"{row.seq} {row.at_us} {row.topic} {row.payload}".encode())
+
+
 class Journal:
     """Numbers events and keeps them; `append` belongs to one thread, `page` and `latest` to any.
 
@@ -75,7 +87,10 @@ class Journal:
 
     def __init__(self, path: Path | None = None, keep_s: float | None = None, most_bytes: int | None = None):
         self.path = path
-        self.notice: str | None = None
+        self._failure: str | None = None
+        self._damaged: set[int] = set()  # numbers of rows
+        self._scrubbed = 0  # up to which number
+        self._ahead_ns, self._held_until_s, self._jump_s = _ahead_ns(), 0.0, 0.0
         self.publisher = secrets.token_hex(8)
         self._keep_s, self._most_bytes = keep_s, most_bytes
         self._seq = self._settled = time.time_ns() // 1_000_000
@@ -102,6 +117,21 @@ class Journal:
     def last(self) -> dict[str, int]:
         """The number of the last event of each topic that is kept."""
         return self._last
+
+    @property
+    def notice(self) -> str | None:
+        """What is not as it should be."""
+        damaged = len(self._damaged)
+        said = (
+            self._failure,
+            self._aside,
+            f"{self._dropped:,} events could not be kept" if self._dropped else None,
+            f"{self.path}: {damaged:,} damaged {'row is' if damaged == 1 else 'rows are'} left out" if damaged else None,
+            f"the host's clock jumped by {self._jump_s / DAY_S:+.1f} days: for a day no event is removed for its age"
+            if time.monotonic() < self._held_until_s
+            else None,
+        )
+        return "; ".join(filter(None, said)) or None
 
     @property
     def seq(self) -> int:
@@ -135,6 +165,7 @@ class Journal:
         """Write what has to wait, and remove what is too old or too much; to be called now and then."""
         if self.path is None:
             return
+        self._watch_clock()
         if self._damage is not None:
             with self._troubles():
                 raise self._damage
@@ -148,6 +179,7 @@ class Journal:
             self._write()
         elif time.monotonic() - self._tidied_s >= TIDY_S and self._db is not None:
             with self._troubles():
+                self._scrub()
                 if self._tidy():
                     return  # there is more of it
                 self._tidied_s = time.monotonic()
@@ -160,8 +192,17 @@ class Journal:
         """
         with self._lock:  # before the file is read: what is written meanwhile is in both, and not in neither
             waiting = [row for row in self._waiting if after < row.seq <= upto and row.topic.startswith(tuple(topics))]
+        kept: list[Kept] = []
+        place = after
         with self._reading:
-            kept = [] if self.path is None else self._page_of_file(topics, after, most, upto)
+            while self.path is not None and len(kept) < most:
+                asked = most - len(kept)
+                rows = self._page_of_file(topics, place, asked, upto)
+                kept += [row for row, is_whole in rows if is_whole]
+                self._damaged |= {row.seq for row, is_whole in rows if not is_whole}
+                if len(rows) < asked:
+                    break
+                place = rows[-1][0].seq
         newest = kept[-1].seq if kept else after
         return kept + [row for row in waiting if row.seq > newest][: most - len(kept)]
 
@@ -216,11 +257,8 @@ class Journal:
         db = _connected(self.path)
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > VERSION:
-                raise InputError(
-                    f"{self.path}: a journal of version {version}, this streamcnn writes version {VERSION}",
-                    "update streamcnn, or give journal.path another name",
-                )
+            if version not in (0, VERSION):
+                raise _other_version(self.path, version)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")  # only when the log begins anew; `_sync` does the rest
             db.execute("PRAGMA wal_autocheckpoint = 0")
@@ -237,7 +275,11 @@ class Journal:
                 )
             self.publisher, self._reserved = state["publisher"], state["reserved"]
             self._seq = self._settled = max(self._seq, self._reserved, self._reserved_before())
-            self._last = {**dict(db.execute("SELECT topic, seq FROM topics")), **self._last}
+            self._last = {**_topics(db), **self._last}
+            (newest_us,) = db.execute("SELECT max(at) FROM events WHERE typeof(at) = 'integer'").fetchone()
+            away_s = 0.0 if newest_us is None else time.time() - newest_us / 1e6
+            if abs(away_s) > DAY_S:  # a daemon that was away for long, or a clock that was set meanwhile
+                self._hold(away_s)
         except BaseException:
             db.close()
             raise
@@ -260,7 +302,7 @@ class Journal:
                     self._reserve(reserved)
                     self._db.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (reserved,))
                     self._reserved = reserved
-                self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+                self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", [(*row, _crc(row)) for row in rows])
                 last = {row.topic: row.seq for row in rows}
                 self._db.executemany("INSERT OR REPLACE INTO topics VALUES (?, ?)", last.items())
                 self._db.execute("COMMIT")
@@ -272,8 +314,7 @@ class Journal:
                 for _ in rows:
                     self._waiting.popleft()
             self._new.set()
-            lost = f"{self._dropped} events could not be kept" if self._dropped else None
-            self.notice = "; ".join(filter(None, [self._aside, lost])) or None
+            self._failure = None
 
     def _reserve(self, number: int) -> None:
         """Note beside the journal too up to where numbers are reserved: should the file be lost, they are not used again."""
@@ -288,7 +329,7 @@ class Journal:
     def _tidy(self) -> bool:
         """Remove some of what is too old or too much; return whether there may be more."""
         removed = 0
-        if self._keep_s is not None:
+        if self._keep_s is not None and time.monotonic() >= self._held_until_s:
             oldest = time.time_ns() // 1000 - round(self._keep_s * 1e6)
             chosen = "SELECT seq FROM events INDEXED BY events_at WHERE at < ? LIMIT ?"
             removed += self._db.execute(f"DELETE FROM events WHERE seq IN ({chosen})", (oldest, TIDIED)).rowcount
@@ -299,6 +340,13 @@ class Journal:
             chosen = "SELECT seq FROM events ORDER BY seq LIMIT ?"
             removed += self._db.execute(f"DELETE FROM events WHERE seq IN ({chosen})", (TIDIED,)).rowcount
         return removed >= TIDIED
+
+    def _scrub(self) -> None:
+        """Look at some rows, and the next time at the next ones: a damaged one may be where no page looks for it."""
+        bounds = "WHERE seq > ? ORDER BY seq LIMIT ?"
+        rows = [_checked(values) for values in self._db.execute(f"{_COLUMNS} {bounds}", (self._scrubbed, SCRUBBED))]
+        self._damaged |= {row.seq for row, is_whole in rows if not is_whole}
+        self._scrubbed = rows[-1][0].seq if len(rows) == SCRUBBED else 0
 
     @contextlib.contextmanager
     def _troubles(self) -> Iterator[None]:
@@ -317,7 +365,7 @@ class Journal:
 
     def _failed(self, error: Exception) -> None:
         self._failed_s = time.monotonic()
-        self.notice = f"{self.path}: cannot be written: {error}; {len(self._waiting)} events wait in memory"
+        self._failure = f"{self.path}: cannot be written: {error}; {len(self._waiting):,} events wait in memory"
 
     def _set_aside(self, error: Exception) -> None:
         """Rename a damaged journal, with what belongs to it; the next one is new, and so are its name and numbers."""
@@ -327,7 +375,17 @@ class Journal:
                 os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
         self.publisher, self._damage = secrets.token_hex(8), None
         self._seq, self._reserved = max(self._seq, time.time_ns() // 1_000_000), 0
-        self.notice = self._aside = f"{self.path}: was damaged ({error}); it was set aside as {aside.name}"
+        self._aside, self._damaged = f"{self.path}: was damaged ({error}); it was set aside as {aside.name}", set()
+
+    def _watch_clock(self) -> None:
+        """Notice a jump of the host's clock."""
+        ahead, before = _ahead_ns(), self._ahead_ns
+        self._ahead_ns = ahead
+        if abs(ahead - before) > JUMP_S * 1e9:
+            self._hold((ahead - before) / 1e9)
+
+    def _hold(self, jump_s: float) -> None:
+        self._jump_s, self._held_until_s = jump_s, time.monotonic() + HELD_S
 
     def _gone(self) -> bool:
         """Whether somebody has removed or replaced the file: what is written then, nobody will ever read."""
@@ -357,9 +415,9 @@ class Journal:
                 with contextlib.closing(_connected(self.path)) as db:  # anew: it may be another file by now
                     _checkpoint(db, "PASSIVE")
             except sqlite3.Error as error:
-                self.notice = self.notice or f"{self.path}: cannot be synced: {error}"
+                self._failure = self._failure or f"{self.path}: cannot be synced: {error}"
 
-    def _page_of_file(self, topics: Sequence[str], after: int, most: int, upto: int) -> list[Kept]:
+    def _page_of_file(self, topics: Sequence[str], after: int, most: int, upto: int) -> list[tuple[Kept, bool]]:
         if self._reader is None:
             raise JournalError(f"{self.path}: cannot be read just now", "see the daemon's health")
         try:
@@ -379,33 +437,57 @@ class Query(NamedTuple):
 
 
 _ALL = Query()
-_COLUMNS = "SELECT seq, at, topic, payload FROM events"
-_IS_TEXT = "typeof(payload) = 'text' AND typeof(topic) = 'text'"  # as of every row that we wrote
+_COLUMNS = "SELECT seq, at, CAST(topic AS BLOB), CAST(payload AS BLOB), crc FROM events"  # damaged text is no text
 
 
-def read(path: Path, query: Query = _ALL) -> Iterator[Kept]:
-    """Yield events from a journal's file, oldest first, whether a daemon writes it or not.
+def read(path: Path, query: Query = _ALL) -> Iterator[Kept | int]:
+    """Yield events from a journal's file, oldest first, whether a daemon writes it or not; of a damaged one its number.
 
-    Raises JournalError where there is none or it cannot be read, InputError where a newer version wrote it.
+    Raises JournalError where there is none or it cannot be read, InputError where another version wrote it.
     """
     if not path.is_file():
         raise JournalError(f"{path}: there is no journal", "name the daemon's with --journal or --config")
-    wheres = {
-        "at >= ?": None if query.since_s is None else round(query.since_s * 1e6),
-        "json_extract(payload, '$.stream') = ?": query.stream,
-        "json_extract(payload, '$.label') = ?": query.label,
-    }
-    chosen = {where: value for where, value in wheres.items() if value is not None}
+    since_us = -MOST_SEQ if query.since_s is None else round(query.since_s * 1e6)
     try:
         with contextlib.closing(_connected(path)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > VERSION:
-                raise InputError(f"{path}: a journal of version {version}, this streamcnn reads version {VERSION}",
-                                 "update streamcnn")  # fmt: skip
-            sql = f"{_COLUMNS} WHERE {' AND '.join([_IS_TEXT, *chosen])} ORDER BY seq"
-            yield from (Kept(*row) for row in db.execute(sql, list(chosen.values())))
+            if version != VERSION:
+                raise _other_version(path, version)
+            for values in db.execute(f"{_COLUMNS} WHERE at >= ? ORDER BY seq", (since_us,)):
+                row, is_whole = _checked(values)
+                if not is_whole:
+                    yield row.seq
+                elif _fits(row.topic, query):
+                    yield row
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be read: {error}", "is it a journal of streamcnn?") from error
+
+
+def _fits(topic: str, query: Query) -> bool:
+    """Whether an event of a topic is wanted: `kind.stream.detector.label.`, of which names have no dots."""
+    parts = topic.split(".")
+    label = parts[3] if len(parts) > 4 else None
+    return query.stream in (None, parts[1]) and query.label in (None, label)
+
+
+def _checked(values: tuple) -> tuple[Kept, bool]:
+    """Return a row as it was read, and whether it is as it was written."""
+    seq, at_us, topic, payload, crc = values
+    try:
+        row = Kept(seq, int(at_us), bytes(topic).decode(), bytes(payload).decode())
+    except (ValueError, TypeError):
+        return Kept(seq, 0, "", ""), False
+    return row, _crc(row) == crc
+
+
+def _ahead_ns() -> int:
+    """Return how far the host's clock is ahead of its monotonic one."""
+    return time.time_ns() - time.monotonic_ns()
+
+
+def _other_version(path: Path, version: int) -> InputError:
+    remedy = "update streamcnn" if version > VERSION else "move it away; a new one is begun"
+    return InputError(f"{path}: a journal of version {version}, this streamcnn takes version {VERSION}", remedy)
 
 
 def _checkpoint(db: sqlite3.Connection, how: str) -> None:
@@ -418,22 +500,24 @@ def _is_damage(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
-def _page(db: sqlite3.Connection, topics: Sequence[str], after: int, most: int, upto: int) -> list[Kept]:
-    """Return a page of a journal's file.
+def _topics(db: sqlite3.Connection) -> dict[str, int]:
+    """Return the number of each topic's last event."""
+    rows = db.execute("SELECT CAST(topic AS BLOB), seq FROM topics WHERE typeof(seq) = 'integer'")
+    return {bytes(topic).decode(errors="replace"): seq for topic, seq in rows if topic is not None}
+
+
+def _page(db: sqlite3.Connection, topics: Sequence[str], after: int, most: int, upto: int) -> list[tuple[Kept, bool]]:
+    """Return a page of a journal's file, of each row whether it is as it was written.
 
     Topic by topic, each from the index: one index over all topics of a prefix would have to be sorted, and to scan what is
     newer may mean millions of events of other topics.
     """
-    kept, bounds = f"{_COLUMNS} WHERE {_IS_TEXT} AND", "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    bounds = "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
     if "" in topics:
-        return [Kept(*row) for row in db.execute(f"{kept} {bounds}", (after, upto, most))]
-    names = [
-        name
-        for name, last in db.execute("SELECT topic, seq FROM topics")
-        if last > after and name.startswith(tuple(topics))
-    ]
-    one = f"{kept} topic = ? AND {bounds}"
-    each = ((Kept(*row) for row in db.execute(one, (name, after, upto, most))) for name in names)
+        return [_checked(row) for row in db.execute(f"{_COLUMNS} WHERE {bounds}", (after, upto, most))]
+    names = [name for name, last in _topics(db).items() if last > after and name.startswith(tuple(topics))]
+    one = f"{_COLUMNS} WHERE topic = ? AND {bounds}"
+    each = ((_checked(row) for row in db.execute(one, (name, after, upto, most))) for name in names)
     return [row for row, _ in zip(heapq.merge(*each), range(most), strict=False)]
 
 
