@@ -57,10 +57,6 @@ def as_name(text: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)[:64]
 
 
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(map(str, numbers))
-
-
 def path_of(text: object) -> Path:
     """Return the path that a configuration names: `~` is a home; variables are not replaced, and so refused.
 
@@ -117,8 +113,6 @@ class Source(Record, kw_only=True):
             raise ValueError("`format` and `width` are for standard input, `device: \"-\"`")
         if self.width is not None and max(self.channels) > self.width:
             raise ValueError(f"Expected `channels` up to {self.width}, the `width` of a frame, got {max(self.channels)}")
-        if self.device == "demo" and sorted(self.channels) != list(range(1, len(self.channels) + 1)):
-            raise ValueError(f"Expected `channels` 1 to {len(self.channels)} of the demo, got {_listed(self.channels)}")
 
 
 class Settings(Record, kw_only=True):

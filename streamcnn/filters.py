@@ -7,7 +7,9 @@ ones of a bank wait for the longest, so that all of them say the same sample for
 
 False alarms. In white Gaussian noise of standard deviation s a score is Gaussian with that s, the template's energy being
 1. A normalized score r of N values (all channels together) has the density (1 - r**2)**((N - 3) / 2) / B(1/2, (N - 1) / 2):
-it is a coordinate of a random direction. So r * sqrt((N - 1) / (1 - r**2)) is Student's t with N - 1 degrees of freedom.
+it is a coordinate of a random direction. So r * sqrt((N - 1) / (1 - r**2)) is Student's t with N - 1 degrees of freedom. Where
+only an r of nearly 1 is that rare (of N = 2: 1 - 5e-12 for 1e-6), float32 does not tell it from the others, and nothing can be
+promised.
 """
 
 import math
@@ -19,7 +21,7 @@ import numpy as np
 
 from streamcnn.config import Net, as_name
 from streamcnn.engine import Engine
-from streamcnn.errors import AudioFileError, ConfigError, StreamcnnError
+from streamcnn.errors import ConfigError, StreamcnnError
 from streamcnn.graph.graph import INPUT, Graph, NetInfo, Node
 from streamcnn.graph.layers import Activation, Conv1D, InverseNorm, Merge
 from streamcnn.graph.resample import resampler
@@ -27,6 +29,7 @@ from streamcnn.sources.wav import AudioFile
 
 MOST_TAPS = 1 << 20
 GUARD = 2048  # frames that a long kernel's transforms see beside a window
+HIGHEST = 1 - 2.0**-20  # of normalized scores; those above are told apart with errors of more than a tenth
 FAR = 60.0  # times its width behind a threshold there is nothing of the density
 QUADRATURE = 200  # nodes
 ALIKE = 0.5  # of the score of a template itself: up to the last lag with more of it, lobes are of one peak
@@ -45,19 +48,26 @@ class Chance:
     noise_rms: float | None
 
     def thresholds(self, probability: float) -> tuple[float, ...]:
-        """Return, for each template, what a single score reaches with that probability in white Gaussian noise."""
+        """Return, for each template, what a single score reaches with that probability in white Gaussian noise.
+
+        Raises ConfigError where scores in float32 cannot promise it.
+        """
         if self.noise_rms is not None:
-            return (self.noise_rms * NormalDist().inv_cdf(1 - probability),) * len(self.lengths)
+            return (-self.noise_rms * NormalDist().inv_cdf(probability),) * len(self.lengths)
         return tuple(normalized_threshold(probability, length) for length in self.lengths)
 
 
 def normalized_threshold(probability: float, length: int) -> float:
     """Return what the normalized correlation of `length` values of white Gaussian noise reaches with a probability.
 
-    By bisection; the tail of the density is integrated over the angle, r = cos(a), where it is sin(a)**(length - 2).
+    By bisection; the tail of the density is integrated over the angle, r = cos(a), where it is sin(a)**(length - 2). Raises
+    ConfigError, with the least that can be promised, where that would be above HIGHEST.
     """
     if length < 2:
-        return 1.0
+        raise ConfigError(
+            "false_alarm: the normalized score of a template of one value is 1 or -1, whatever the signal",
+            "give a longer template",
+        )
     scale = math.lgamma(length / 2) - math.lgamma((length - 1) / 2) - math.lgamma(0.5)
     nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE)
 
@@ -68,11 +78,23 @@ def normalized_threshold(probability: float, length: int) -> float:
         density = np.exp(scale + (length - 2) * np.log(np.sin(angles)))
         return float((weights * density).sum() * (top - least) / 2)
 
-    low, high = 0.0, 1.0 - 1e-12
+    if tail(HIGHEST) > probability:
+        raise ConfigError(
+            f"false_alarm is {probability:g}, but scores of a template of {length} values, in float32, can promise no less "
+            f"than {_rounded_up(tail(HIGHEST)):g}",
+            "allow as many, or give a longer template",
+        )
+    low, high = 0.0, HIGHEST
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if tail(middle) > probability else (low, middle)
     return (low + high) / 2
+
+
+def _rounded_up(value: float) -> float:
+    """Return a value with two digits, not less than it is."""
+    digit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / digit) * digit
 
 
 @dataclass(frozen=True)
@@ -211,10 +233,7 @@ def _sound(path: Path) -> tuple[np.ndarray, int]:
     with AudioFile(path, None) as file:
         if file.frames > 4 * MOST_TAPS:
             raise ConfigError(f"{path}: has {file.frames} samples, at most {MOST_TAPS} can be listened for", "cut it")
-        blocks = list(file.blocks(MOST_TAPS))
-        if not blocks:
-            raise AudioFileError(f"{path}: holds no samples")
-        return np.concatenate(blocks).astype(float), file.rate
+        return np.concatenate(list(file.blocks(MOST_TAPS))).astype(float), file.rate
 
 
 def _numbers(path: Path) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A net with its detector: what listens to a stream."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,6 +18,9 @@ from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, Node
 from streamcnn.graph.pointwise import Activation
 
+# The highest value of functions that have one.
+_HIGHEST = {"sigmoid": 1.0, "hard_sigmoid": 1.0, "softmax": 1.0, "tanh": 1.0, "hard_tanh": 1.0, "softsign": 1.0, "relu6": 6.0}
+MINUTE_S = 60.0
 OFF_SHARE = 0.5  # of `on`, where no `off` is configured
 REFRACTORY_S = 0.010  # where nothing else is configured
 MEASURED_EVERY_S = 1.0  # where nothing else is configured
@@ -37,7 +40,15 @@ class Listener:
 
     def __post_init__(self):
         """Check the settings against the net."""
-        _ = self.labels, self.thresholds
+        _ = self.labels
+        highest = _HIGHEST.get(_last_function(self.computed))
+        for label, threshold in self.thresholds.items():
+            if highest is not None and threshold > highest:
+                raise ConfigError(
+                    f"net '{self.name}': the threshold of '{label}' is {threshold:g}, which no score reaches: the net's "
+                    f"outputs go up to {highest:g}",
+                    "lower it",
+                )
 
     @property
     def kind(self) -> str:
@@ -142,7 +153,11 @@ class Listener:
                 f"net '{self.name}': false_alarm is {probability:g}, but what noise does to its scores is not known",
                 "give a threshold; or, of a template, normalized: true or the noise_rms",
             )
-        thresholds = dict(zip(self.labels, self.chance.thresholds(probability), strict=True))
+        try:
+            values = self.chance.thresholds(probability)
+        except ConfigError as error:
+            raise ConfigError(f"net '{self.name}': {error.message}", error.remedy) from error
+        thresholds = dict(zip(self.labels, values, strict=True))
         return {label: thresholds[label] for label in self.watched}
 
     def _ends(self, thresholds: dict[str, float]) -> dict[str, float]:
@@ -203,8 +218,23 @@ def load_listeners(
                 say(f"net '{net.name}': {note}")
             if isinstance(settings, Peak):
                 settings = _with_lobes(settings, filter_.lobes / rate)
+        for span in _long_spans(settings):
+            say(f"net '{net.name}': {span}")
         listeners.append(Listener(net.name, graph, settings, filter_ and filter_.chance))
     return listeners
+
+
+def _last_function(graph: Graph) -> str | None:
+    """Return the function that makes a net's outputs, None where its last layer has none."""
+    return getattr(graph.nodes[-1].layer, "activation", None)
+
+
+def _long_spans(settings: DetectorSettings) -> Iterator[str]:
+    """Yield what spans of more than a minute were read as: `10 m` are ten minutes, whatever was meant."""
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, Duration) and value > MINUTE_S:
+            yield f"{name} is {value:,g} s"
 
 
 def _refractory_s(settings: Peak) -> float:

@@ -81,10 +81,12 @@ class Runner:
         most = self._engine.max_output_frames(stage.most_frames)
         hits = self.detector.most_hits(most)
         self.most_records = hits + 1  # one that says how many were suppressed
+        self._silence = np.zeros((kernels.PIECE, graph.input_channels), np.float32)
         self._scores = np.zeros((most, graph.output_channels), np.float32)
         self._hits = np.zeros((hits, HIT_COLUMNS), np.int64)
         self._fates = np.zeros((graph.output_channels, T.FATE_COLUMNS), np.int64)
-        self._reach = max(0, graph.padded_frames, -(-(graph.info.warmup_frames - graph.first) // graph.hop))
+        warmup = -(-(graph.info.warmup_frames - graph.first) // graph.hop)
+        self._reach, self._masks = max(0, graph.padded_frames, warmup), max(0, graph.answering_frames, warmup)
 
     def table(self, mask_edges: bool) -> np.ndarray:
         """Return its row of the table."""
@@ -93,9 +95,10 @@ class Runner:
         row[[T.SCAN, T.END_RUNS, T.FORGET]] = self.detector.machine_code
         row[T.DETECTOR] = self.detector.table.ctypes.data
         row[T.SCORES_AT], row[T.HITS_AT] = self._scores.ctypes.data, self._hits.ctypes.data
-        row[T.REACH], row[T.MASKS] = self._reach, self._reach if mask_edges else 0
+        row[T.REACH], row[T.MASKS] = self._reach, self._masks if mask_edges else 0
         row[T.REPEATS] = self._engine.anchor
         row[T.SCORE_VALUES], row[T.FRAME_VALUES] = self._graph.output_channels, self._graph.input_channels
+        row[T.SILENCE_AT] = self._silence.ctypes.data
         row[T.ON] = row[T.WANTED] = 1
         row[T.SCORE_HOP], row[T.WINDOW] = self._graph.hop, round(FLOOD_WINDOW_S * self.stage.rate)
         row[T.MOST_EVENTS], row[T.FATES_AT] = self.listener.settings.most_per_s, self._fates.ctypes.data
@@ -137,4 +140,4 @@ class Runner:
     @property
     def memory(self) -> list[np.ndarray]:
         """All memory that it touches."""
-        return [self._scores, self._hits, self._fates, *self.detector.arrays, *self._engine.memory]
+        return [self._silence, self._scores, self._hits, self._fates, *self.detector.arrays, *self._engine.memory]

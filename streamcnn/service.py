@@ -16,7 +16,7 @@ from pathlib import Path
 
 from streamcnn import config as configuration
 from streamcnn.clock import Clock
-from streamcnn.errors import DeviceError, RunError, SourceLostError, StreamcnnError
+from streamcnn.errors import DeviceError, InputError, RunError, SourceLostError, StreamcnnError
 from streamcnn.events import Detection, Event, Health, Quantiles, utc
 from streamcnn.guard import Guard
 from streamcnn.inference.latency import Latency, quantiles_s
@@ -419,7 +419,13 @@ def configured_source(source: configuration.Source, rate: int, stdin: Callable[[
     if source.device == "demo":
         from streamcnn.sources.demo import Demo
 
-        return Demo(rate, len(source.channels), source.block)
+        channels = len(source.channels)
+        if sorted(source.channels) != list(range(1, channels + 1)):
+            raise InputError(
+                f"the demo has channels 1 to {channels} where {channels} are wanted, not {max(source.channels)}",
+                "leave out 'channels', or count them from 1",
+            )
+        return Demo(rate, channels, source.block)
     if source.device == "-":
         from streamcnn.sources.raw import Raw
 

@@ -281,7 +281,6 @@ def test_home_is_home_and_variables_are_refused(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ("device: demo, channels: [3]", "1 to 1 of the demo, got 3"),
         ("device: demo, format: s16le", "for standard input"),
         ("device: '-', width: 2, channels: [3]", "up to 2"),
         ("device: '-', format: s16", "did you mean 's16"),

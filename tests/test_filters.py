@@ -13,7 +13,9 @@ from streamcnn import Engine, config
 from streamcnn.config import Duration, Net, Peak, Source, Stream
 from streamcnn.errors import AudioFileError, ConfigError, RateError
 from streamcnn.events import Detection, Event, Flood
-from streamcnn.filters import Chance, made_of_files, normalized_threshold
+from streamcnn.filters import HIGHEST, Chance, made_of_files, normalized_threshold
+from streamcnn.graph.graph import Graph, Node
+from streamcnn.graph.layers import Conv1D, InverseNorm, Merge
 from streamcnn.listener import load_listeners
 from streamcnn.pipeline import Pipeline
 from streamcnn.replaying import BatchReplay, replay
@@ -48,9 +50,12 @@ def heard(stream: Stream, x: np.ndarray, rate: int = RATE) -> list[Event]:
 def test_normalized_thresholds_are_those_of_students_t(probability: float, length: int):
     """The threshold for a false-alarm probability is that of Student's t, of which the correlation is a function."""
     t = stats.t.isf(probability, length - 1)
-    assert normalized_threshold(probability, length) == pytest.approx(
-        t / np.sqrt(length - 1 + t * t), rel=1e-6, abs=1e-9
-    )
+    wanted = t / np.sqrt(length - 1 + t * t)
+    if wanted > HIGHEST:
+        with pytest.raises(ConfigError, match="can promise no less"):
+            normalized_threshold(probability, length)
+    else:
+        assert normalized_threshold(probability, length) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
 
 def within(count: int, trials: int, probability: float) -> bool:
@@ -262,7 +267,7 @@ def test_what_is_no_filter_is_refused(tmp_path: Path):
     for net, error, match in [
         (Net(name="c", template=str(tmp_path / "absent.wav")), AudioFileError, "absent.wav"),
         (Net(name="c", template=silent), ConfigError, "silent.wav is silent"),
-        (Net(name="c", template=written(tmp_path / "empty.wav", np.zeros(0))), AudioFileError, "no samples"),
+        (Net(name="c", template=written(tmp_path / "empty.wav", np.zeros(0))), AudioFileError, "no sound"),
         (Net(name="c", template=wide), ConfigError, "3 channels, the stream has 1"),
         (Net(name="c", fir=long), ConfigError, "1048577 samples, at most 1048576"),
         (Net(name="c", fir=tmp_path / "words.txt"), ConfigError, "words.txt: holds no numbers"),
@@ -315,3 +320,66 @@ def test_a_batch_replay_hears_the_same(tmp_path: Path):
     batch = BatchReplay(settings_)
     assert list(batch.replay(path)) == whole
     assert 0 < batch.recomputed < batch.frames
+
+
+@pytest.mark.parametrize("at", [0, 5, 2000, 4000])
+@pytest.mark.parametrize("frames", [960, 3000])
+@pytest.mark.parametrize("start", [0, 20_000])
+def test_a_normalized_filter_hears_as_early_as_the_plain_one(tmp_path: Path, at: int, frames: int, start: int):
+    """What begins right after the session's start, or after a gap, is found by both, however long the template is."""
+    template, path = chirp(frames), tmp_path / "c.wav"
+    x = np.random.default_rng(1).normal(0, 0.001, start + 30_000)
+    x[start + at : start + at + frames] += 0.3 * template
+    if start:
+        x[start - 100 : start] = np.nan
+    written(path, template)
+    energy = float(np.sqrt((template**2).sum()))
+    for normalized, threshold in ((False, 0.2 * energy), (True, 0.8)):
+        net = Net(name="c", template=str(path), normalized=normalized, detector=Peak(threshold=threshold))
+        events = heard(Stream(name="s", nets=(net,)), x)
+        assert [event.sample for event in events if isinstance(event, Detection)] == [start + at], normalized
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 8, 20])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_few_values_keep_what_is_promised_or_promise_less(length: int, seed: int):
+    """Of short templates, a probability is kept as scores in float32 are, or refused with the least that can be kept."""
+    random, scores_s = np.random.default_rng(seed), 4_000_000
+    noise_ = random.normal(size=scores_s + length).astype(np.float32)
+    template = random.normal(size=length).astype(np.float32)
+    template /= np.sqrt((template**2).sum())
+    graph = _normalized(template)
+    scores = Engine(graph).process(noise_[:, None])[length:, 0]
+    for probability in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+        try:
+            threshold = normalized_threshold(probability, length)
+        except ConfigError as error:
+            least = float(str(error).split("no less than ")[1].split(";")[0])
+            assert probability < least
+            normalized_threshold(least, length)
+            continue
+        found, expected = int((scores >= np.float32(threshold)).sum()), probability * len(scores)
+        assert abs(found - expected) < 5 * np.sqrt(expected) + 0.1 * expected + 3, (probability, found, expected)
+
+
+def _normalized(template: np.ndarray) -> Graph:
+    """Return the net of a normalized matched filter for one template (frames,)."""
+    nodes = (
+        Node("correlation", Conv1D(kernel=template[:, None, None])),
+        Node("norm", InverseNorm(lengths=(len(template),), lags=(0,))),
+        Node("score", Merge(by="multiply"), ("correlation", "norm")),
+    )
+    return Graph(nodes, (1,))
+
+
+@given(st.floats(5e-324, 0.49))
+def test_any_probability_has_a_threshold_where_the_noise_is_known(probability: float):
+    """The threshold for Gaussian noise is right to float64 down to the smallest probability that there is."""
+    (threshold,) = Chance((100,), 2.0).thresholds(probability)
+    assert threshold == pytest.approx(2 * stats.norm.isf(probability), rel=1e-9, abs=1e-12)
+
+
+def test_a_template_of_one_value_promises_nothing():
+    """Its normalized score is 1 or -1: no probability can be promised."""
+    with pytest.raises(ConfigError, match="one value"):
+        normalized_threshold(1e-3, 1)

@@ -1,15 +1,16 @@
 """A net with its detector's settings: what fits together, and what is refused by name."""
 
+import numpy as np
 import pytest
 
-from streamcnn.config import Duration, Peak, Tag
+from streamcnn.config import Duration, Net, Peak, Stream, Tag, Trigger
 from streamcnn.detect.peak import PeakDetector
 from streamcnn.detect.tag import MIN_FRAMES, TagDetector
 from streamcnn.errors import ConfigError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
-from streamcnn.graph.layers import Conv1D
-from streamcnn.listener import Listener, own_detector, with_threshold
+from streamcnn.graph.layers import Conv1D, Dense
+from streamcnn.listener import Listener, load_listeners, own_detector, with_threshold
 from tests.graphs import signal
 
 LABELS = ("yes", "no", "none")
@@ -78,3 +79,23 @@ def test_a_file_with_nonsense_for_a_detector_is_refused():
     """A net whose file asks for a detector that there is none of says so, by the net's name."""
     with pytest.raises(ConfigError, match="net 'words': not the settings of a detector"):
         own_detector(net(detector={"kind": "oracle"}))
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "softmax", "tanh"])
+def test_a_threshold_that_no_score_reaches_is_refused(function: str):
+    """Above what a net's last function can give there is nothing to detect; 1 itself can be reached."""
+    graph = Graph.sequential([Dense(kernel=np.ones((1, 2)), activation=function)], info=NetInfo(name="n", rate=8000))
+    assert Listener("n", graph, Trigger(on=1.0)).thresholds
+    for settings in (Trigger(on=1.01), Trigger(on={"n-0": 0.5, "n-1": 2.0})):
+        with pytest.raises(ConfigError, match="which no score reaches: the net's outputs go up to 1"):
+            Listener("n", graph, settings)
+    linear = Graph.sequential([Dense(kernel=np.ones((1, 2)))], info=NetInfo(name="n", rate=8000))
+    assert Listener("n", linear, Trigger(on=2.0)).thresholds
+
+
+def test_spans_of_more_than_a_minute_are_said_in_seconds():
+    """`10 m` are minutes; who meant milliseconds hears what was read."""
+    said = []
+    settings = Peak(threshold=0.5, refractory=Duration.parse("10 m"), merge=Duration.parse("10 ms"))
+    load_listeners(Stream(name="s", nets=(Net(name="r", net="ramp", detector=settings),)), say=said.append)
+    assert said == ["net 'r': refractory is 600 s"]

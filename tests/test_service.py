@@ -12,7 +12,7 @@ import pytest
 
 from streamcnn import service
 from streamcnn.config import Config, Net, Peak, Source, Stream
-from streamcnn.errors import DeviceError, RunError, SourceLostError
+from streamcnn.errors import DeviceError, InputError, RunError, SourceLostError
 from streamcnn.events import Detection, Event, Gap, Health
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
@@ -406,3 +406,10 @@ def test_what_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     manager.alive()
     monkeypatch.delenv("NOTIFY_SOCKET")
     ServiceManager().ready()
+
+
+def test_the_demo_has_the_channels_that_are_wanted():
+    """Channels of the demo are counted from 1; one that it does not have is refused."""
+    assert service.configured_source(Source(channels=(1, 2)), RATE, lambda: None).channels == 2
+    with pytest.raises(InputError, match="channels 1 to 1 where 1 are wanted, not 3"):
+        service.configured_source(Source(channels=(3,)), RATE, lambda: None)

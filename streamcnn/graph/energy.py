@@ -37,6 +37,11 @@ class InverseNorm(Layer):
             )
 
     @property
+    def unneeded(self) -> int:
+        """How many of the oldest frames that it sees may be zeros: its result is the same without a loud frame there."""
+        return self.guard
+
+    @property
     def span(self) -> int:
         """How many frames an output frame sees."""
         return max(length + lag for length, lag in zip(self.lengths, self.lags, strict=True)) + self.guard

@@ -261,13 +261,22 @@ class Graph:
     @cached_property
     def padded_frames(self) -> int:
         """How many of the first output frames see padding before the signal; 0 for clips, and for recurrent nets."""
+        return self._first_whole(lambda _layer: 0)
+
+    @property
+    def answering_frames(self) -> int:
+        """How many of the first output frames answer to padding before the signal; not more than see it."""
+        return self._first_whole(lambda layer: layer.unneeded)
+
+    def _first_whole(self, unneeded: Callable[[Layer], int]) -> int:
+        """Return the first output frame that sees no padding, but what is unneeded."""
         if self.clip is not None or self.receptive_field is None:
             return 0
         whole = {INPUT: 0}  # the first frame of each tensor that sees none
         for node in self.nodes:
             rule = self.rules[node.name]
             first = max(whole[name] for name in node.inputs)
-            whole[node.name] = max(0, -((rule.oldest - first * rule.up) // rule.down))
+            whole[node.name] = max(0, -((rule.oldest + unneeded(node.layer) - first * rule.up) // rule.down))
         return whole[self.output_name]
 
     @property

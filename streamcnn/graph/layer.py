@@ -35,6 +35,11 @@ class Layer:
         """
         return FrameRule()
 
+    @property
+    def unneeded(self) -> int:
+        """How many of the oldest frames that it sees may be zeros before the signal, and its result stands all the same."""
+        return 0
+
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape of an output frame, by default that of the input's.
 

@@ -5,8 +5,9 @@ reader only once its whole piece is done (`commit`). Before a piece there must b
 there is none, `advance` says how far it came, and its caller makes room.
 
 Theory. After a gap everything starts anew, but on the session's grids: a stage at the next sample at which its frames fall on
-samples, a net at the next multiple of its period among the stage's frames that see no zeros. Its first scores, which would
-answer to the zeros before the signal, are masked. So one who starts late decides as one who has always listened.
+samples, a net at the last multiple of its period up to the first of the stage's frames that see no zeros, with silence up to
+that one. (It began at the next multiple once, and was deaf until then.) Its first scores, which would answer to the zeros
+before the signal, are masked. So one who starts late decides as one who has always listened.
 """
 
 import numpy as np
@@ -47,6 +48,7 @@ from streamcnn.inference.tables import (
     HITS,
     HITS_AT,
     KIND,
+    LEAD,
     LEVEL,
     MADE,
     MADE_AT,
@@ -75,9 +77,11 @@ from streamcnn.inference.tables import (
     RUNNERS_AT,
     SAMPLE,
     SCAN,
+    SCORE_HOP,
     SCORE_VALUES,
     SCORES_AT,
     SEEN,
+    SILENCE_AT,
     STAGE,
     STAGE_COLUMNS,
     STAGES,
@@ -182,7 +186,7 @@ def hand_over(stream, k, count, ended):
 @kernel
 def start(runner, frame, masked, known):
     """Start a net anew at a frame of its stage; its first `masked` scores count for nothing."""
-    runner[STARTED], runner[GIVEN], runner[MASKED] = frame, 0, masked
+    runner[STARTED], runner[GIVEN], runner[MASKED], runner[LEAD] = frame, 0, masked, 0
     for o in range(runner[SCORE_VALUES]):
         integers(runner[FATES_AT] + 8 * FATE_COLUMNS * o)[FATE_ONSET] = NOWHERE
     call(runner[RESET], (runner[PROGRAM],))
@@ -194,7 +198,9 @@ def start_next(stream, runner):
     """Start a net anew as soon as its grid and its stage allow."""
     stage = stage_of(stream, runner[STAGE])
     frame = max(stage[COUNT], stage[CLEAN])
-    start(runner, -(-frame // runner[REPEATS]) * runner[REPEATS], runner[MASKS], 1)
+    lead = frame % runner[REPEATS]
+    start(runner, frame - lead, runner[MASKS] - (-lead // runner[SCORE_HOP]), 1)
+    runner[LEAD] = lead
 
 
 @kernel
@@ -290,10 +296,14 @@ def run_length(values, frames, channels, finite):
 @kernel
 def feed(runner, stage):
     """Push a stage's frames of this piece through a net and its detector."""
-    skipped = max(0, runner[STARTED] - stage[FIRST])
+    skipped = max(0, runner[STARTED] + runner[LEAD] - stage[FIRST])
     frames = stage[MADE] - skipped
     if frames <= 0:
         return
+    while runner[LEAD]:
+        count = min(PIECE, runner[LEAD])
+        runner[GIVEN] += invoke(runner[CODE], (runner[PROGRAM], runner[SILENCE_AT], count, 0, runner[SCORES_AT]))
+        runner[LEAD] -= count
     source = stage[FRAMES_AT] + 4 * runner[FRAME_VALUES] * skipped
     made = invoke(runner[CODE], (runner[PROGRAM], source, frames, 0, runner[SCORES_AT]))
     masked = min(made, max(0, runner[MASKED] - runner[GIVEN]))

@@ -49,7 +49,7 @@ STAGE_COLUMNS = 13
 # A runner: its engine (as of a stage), its detector; where scores and hits go, how many hits wait; ...
 (SCAN, END_RUNS, FORGET, DETECTOR, SCORES_AT, HITS_AT, HITS, STAGE) = range(3, 11)
 # ... the number of its stage's frame at which its engine started, how many scores since then, how many of the first
-# scores are masked; how many of them see what lies before the start, and how many that masks after a gap; after how many
+# scores are masked; how many of them see what lies before the start, and how many are masked after a gap; after how many
 # frames its outputs repeat, values of a score and of a frame; whether it is on, whether it shall be, and how long it was
 # at work in all (ns).
 STARTED, GIVEN, MASKED, REACH, MASKS, REPEATS, SCORE_VALUES, FRAME_VALUES, ON, WANTED, COST = range(11, 22)
@@ -57,7 +57,9 @@ STARTED, GIVEN, MASKED, REACH, MASKS, REPEATS, SCORE_VALUES, FRAME_VALUES, ON, W
 # begin in a window; in which window it is, how many have begun and how many were suppressed there; and for each output the
 # onset of its last event, and whether that is told.
 SCORE_HOP, WINDOW, MOST_EVENTS, IN_WINDOW, PASSED, SUPPRESSED, FATES_AT = range(22, 29)
-RUNNER_COLUMNS = 29
+# ... and how many frames of silence its engine is still to be given before the first real one, and where so many lie.
+LEAD, SILENCE_AT = range(29, 31)
+RUNNER_COLUMNS = 31
 FATE_ONSET, FATE_TOLD = range(2)
 FATE_COLUMNS = 2
 
