@@ -1,8 +1,7 @@
 """What is published: one record a kind of event, and their form on the wire (schema 1), JSON or msgpack.
 
 Positions are counted in samples (int64) from the session's start and go on through gaps. UTC times are estimates that
-carry their own error. Files and pipes have no UTC: there `time` is null and
-`time_s` counts from their start.
+carry their own error. Files and pipes have no UTC: there `time` is null. `time_s` counts seconds from the session's start.
 """
 
 from datetime import UTC, datetime

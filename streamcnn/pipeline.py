@@ -421,11 +421,15 @@ class Pipeline:
         )
 
     def _times(self, position: float) -> dict[str, object]:
-        """Return when a position was: UTC and its error where there is a clock, else seconds from the start."""
-        if self.clock is None:
-            return {"time_s": round(position / self.rate, SECOND_DIGITS)}
-        known = self.clock.utc(position)
-        return {"time": utc(known[0]), "time_error_s": known[1]} if known else {}
+        """Return when a position was: in seconds from the start, and, where there is a clock, in UTC, with its error."""
+        seconds = {"time_s": round(position / self.rate, SECOND_DIGITS)}
+        known = None if self.clock is None else self.clock.utc(position)
+        if known is None:
+            return seconds
+        try:
+            return {**seconds, "time": utc(known[0]), "time_error_s": known[1]}
+        except (ValueError, OverflowError):  # a recording whose clock leads out of all years
+            return seconds
 
 
 def _piece_end(rows: np.ndarray, least: int) -> int:

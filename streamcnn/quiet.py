@@ -1,9 +1,14 @@
-"""Keeping the start-up chatter of C libraries off the user's terminal."""
+"""Keeping the chatter of C libraries off the user's terminal: all of it at their start, later what is for their makers."""
 
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from typing import TextIO
+
+# PortAudio prints which of its own expressions failed, and ALSA where in its own sources.
+NOISE = (b"Expression '", b"ALSA lib ")
 
 
 @contextlib.contextmanager
@@ -27,3 +32,70 @@ def quiet_libraries() -> Iterator[None]:
     finally:
         os.dup2(saved, target)
         os.close(saved)
+
+
+class Filter:
+    """Takes lines that begin as NOISE does out of what C code writes to standard error, while anybody wants that.
+
+    What it writes goes through a pipe, from which a thread passes everything else on; Python's own `sys.stderr` goes to where
+    it went.
+    """
+
+    def __init__(self):
+        self._lock, self._users = threading.Lock(), 0
+        self._real, self._before, self._thread = -1, None, None
+
+    def begin(self) -> None:
+        """Begin to filter; each is to be ended once."""
+        with self._lock:
+            self._users += 1
+            if self._users > 1 or sys.stderr is None or not _is_open(2):
+                return
+            self._real, (reading, writing) = os.dup(2), os.pipe()
+            sys.stderr.flush()
+            os.dup2(writing, 2)
+            os.close(writing)
+            self._before: TextIO = sys.stderr
+            if _fileno(sys.stderr) == 2:
+                options = {"encoding": sys.stderr.encoding, "errors": "backslashreplace", "closefd": False}
+                sys.stderr = open(self._real, "w", buffering=1, **options)  # noqa: SIM115 (until the end)
+            self._thread = threading.Thread(target=self._pass_on, args=(reading,), name="stderr", daemon=True)
+            self._thread.start()
+
+    def end(self) -> None:
+        """End to filter, once nobody wants it any more."""
+        with self._lock:
+            self._users -= 1
+            if self._users or self._thread is None:
+                return
+            sys.stderr.flush()
+            sys.stderr = self._before
+            os.dup2(self._real, 2)  # the pipe's last writing end is gone
+            self._thread.join()
+            self._thread = None
+            os.close(self._real)
+
+    def _pass_on(self, reading: int) -> None:
+        with open(reading, "rb") as lines:
+            for line in lines:
+                if not line.startswith(NOISE):
+                    with contextlib.suppress(OSError):
+                        os.write(self._real, line)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _fileno(file: TextIO) -> int | None:
+    try:
+        return file.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+noise_filter = Filter()

@@ -36,18 +36,20 @@ def replay(
     rate: int | None = None,
     mask_edges: bool = True,
     session: str | None = None,
+    progress: Callable[[int], None] = lambda _frames: None,
 ) -> Iterator[Event]:
     """Yield the events of one sound file.
 
     `config`: a configuration, or the path of one, with a single stream. `block` (frames) changes nothing but the speed.
     `rate`: the rate of nets that do not know theirs; nets of another rate than the file's get resampled frames. Positions
-    count from the file's start, and `time` is None. `session`: the session's name, the file's by default. A recording
-    (`run --record`) gives the events that its session gave, with their times.
+    count from the file's start, and `time` is None. `session`: the session's name, the file's by default. `progress` is told
+    how many more frames have been processed. A recording (`run --record`) gives the events that its session gave, with
+    their times.
 
     Raises ConfigError, NetFileError, AudioFileError, RateError where a net's rate is not known or cannot be made, and
     InputError for a damaged control track.
     """
-    return _Stream(config, rate, mask_edges=mask_edges).whole(Path(path), session, block)
+    return _Stream(config, rate, mask_edges=mask_edges).whole(Path(path), session, block, progress)
 
 
 class BatchReplay:
@@ -79,7 +81,8 @@ class BatchReplay:
         keras = keras_module(backend, exact=False)
         kind, name = device(keras)
         self._screen = Screen(keras, kind, self._stream.screened(), say)
-        say(f"screening on {name}" if kind == "gpu" else f"screening on {name}: there is no GPU that Keras can use")
+        slow = "there is no GPU that Keras can use, and without one a replay without --batch is often faster"
+        say(f"screening on {name}" if kind == "gpu" else f"screening on {name}: {slow}")
 
     def replay(self, path: str | Path, session: str | None = None) -> Iterator[Event]:
         """Yield the events of one sound file: those of the function `replay`."""
@@ -203,22 +206,29 @@ class _Stream:
             unknown_rate=unknown_rate,
         )
 
-    def whole(self, path: Path, session: str | None, block: int) -> Iterator[Event]:
+    def whole(
+        self, path: Path, session: str | None, block: int, progress: Callable[[int], None] = lambda _frames: None
+    ) -> Iterator[Event]:
         """Return the events of a file, every frame of it processed; of a recording, as it went."""
         track = control_track(path)
         if track is not None:
-            return self._recorded(path, track, block)
+            return self._recorded(path, track, block, progress)
         stream_rate(self._nets, self._rate)
-        return self._unrecorded(path, session, block)
+        return self._unrecorded(path, session, block, progress)
 
-    def _unrecorded(self, path: Path, session: str | None, block: int) -> Iterator[Event]:
+    def _unrecorded(
+        self, path: Path, session: str | None, block: int, progress: Callable[[int], None]
+    ) -> Iterator[Event]:
         with self.opened(path) as file:
             pipeline = self.pipeline(path, session, file.rate)
             for samples in file.blocks(block):
                 yield from pipeline.process(samples)
+                progress(len(samples))
             yield from pipeline.finish()
 
-    def _recorded(self, path: Path, track: list[Entry], block: int) -> Iterator[Event]:
+    def _recorded(
+        self, path: Path, track: list[Entry], block: int, progress: Callable[[int], None]
+    ) -> Iterator[Event]:
         """Yield the events of a recording: what its control track says happens just before the frame at which it did."""
         recorded, pairs = track[0], deque(entry for entry in track if isinstance(entry, Pair))
         wanted = len(self._settings.source.channels)
@@ -242,6 +252,7 @@ class _Stream:
                         clock.refresh()
                     yield from pipeline.process(samples)
                     at += len(samples)
+                    progress(len(samples))
                 if entry is None or entry.at > file.frames:
                     break  # the samples that came before it were never written
                 if (entry.at, entry.sample) != (at, pipeline.sample):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -166,3 +167,33 @@ def test_all_readers_of_a_tape_hear_the_same(tmp_path: Path):
     tape.close()
     assert all(writer._heard == 2000 for writer in writers)
     np.testing.assert_array_equal(read(tmp_path / "a")[0][0], read(tmp_path / "b")[0][0])
+
+
+def test_a_full_disk_is_told_in_the_systems_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where a clip cannot be written, the reason is the disk's, not the codec's, and nothing half is left behind."""
+    writer = ClipWriter("mic1", settings(tmp_path), RATE, 1)
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    writer.note(event(200, 300))
+    play(writer, signal(1000))
+    assert writer.error == f"{tmp_path}: no clips can be written: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_jump_of_the_hosts_clock_removes_no_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Clips that seem to be old at once are kept for a day: the clock may be set right again."""
+    monkeypatch.setattr(clips, "TIDY_S", 0.0)
+    writer = ClipWriter("mic1", settings(tmp_path), RATE, 1)
+    writer.note(event(200, 300))
+    play(writer, signal(1000))
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now + 40 * 86400 * 10**9)
+    monkeypatch.setattr(time, "time", lambda: time.time_ns() / 1e9)
+    writer.settle(sync=False)
+    assert len(list(tmp_path.glob("*.flac"))) == 1
+    again = ClipWriter("mic1", settings(tmp_path), RATE, 1)
+    again.settle(sync=False)
+    assert len(list(tmp_path.glob("*.flac"))) == 1
+    waited = time.monotonic() + 2 * 86400
+    monkeypatch.setattr(time, "monotonic", lambda: waited)
+    again.settle(sync=False)
+    assert list(tmp_path.glob("*.flac")) == []

@@ -93,7 +93,7 @@ def test_recordings_that_do_not_fit_are_refused(tmp_path: Path, change: dict, wo
         (b"file,digit,speaker\na.wav\n", ["manifest.csv:2", "no digit"]),
         (b"file,digit,speaker\na.wav,3,\n", ["manifest.csv:2", "no speaker"]),
         (b"file,digit,speaker\na.wav,3,ann\n", ["one speaker only"]),
-        (b"file,digit,speaker\nempty.wav,3,ann\n", ["empty.wav", "at least 0.02 s"]),
+        (b"file,digit,speaker\nempty.wav,3,ann\n", ["empty.wav", "holds no sound"]),
         (b"file,digit,speaker\nnan.wav,3,ann\n", ["nan.wav", "NaN"]),
         (b"name\nx\n", ["file, digit, speaker"]),
         (b"", ["file, digit, speaker"]),

@@ -400,12 +400,10 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.ahead_s = self.waited_s = 0.0
         real, monotonic = time.time_ns, time.monotonic
-        monkeypatch.setattr(journals.time, "time_ns", lambda: real() + round((self.ahead_s + self.waited_s) * 1e9))
-        monkeypatch.setattr(journals.time, "time", lambda: journals.time.time_ns() / 1e9)
-        monkeypatch.setattr(journals.time, "monotonic", lambda: monotonic() + self.waited_s)
-        monkeypatch.setattr(
-            journals.time, "monotonic_ns", lambda: round(journals.time.monotonic() * 1e9)
-        )
+        monkeypatch.setattr(time, "time_ns", lambda: real() + round((self.ahead_s + self.waited_s) * 1e9))
+        monkeypatch.setattr(time, "time", lambda: time.time_ns() / 1e9)
+        monkeypatch.setattr(time, "monotonic", lambda: monotonic() + self.waited_s)
+        monkeypatch.setattr(time, "monotonic_ns", lambda: round(time.monotonic() * 1e9))
 
     def wait(self, span_s: float) -> None:
         """Let time pass."""

@@ -243,7 +243,8 @@ def test_times_come_back(tmp_path: Path, settings_: config.Config):
     )
     times = [(a.time - b.time).total_seconds() for a, b in zip(live, again, strict=True)]
     assert np.abs(times).max() < 1e-3
-    assert all(event.time_s is None for event in again)
+    assert [event.time_s for event in live] == [event.time_s for event in again]
+    assert all(event.time_s == round(event.position / RATE, 9) for event in again if isinstance(event, Detection))
 
 
 def test_it_can_be_read_while_it_is_written(tmp_path: Path, settings_: config.Config):
@@ -403,3 +404,43 @@ def test_a_daemon_that_was_killed_leaves_a_recording(tmp_path: Path, sound_serve
     )
     assert again == [event for event in essence(events) if event.decided_sample < frames]
     assert len(again) > 5
+
+
+@pytest.mark.parametrize(
+    ("session", "lines", "said"),
+    [
+        ({"clocked": False}, ["PAIR"], "2: a time of the card's clock, of a session whose source has none"),
+        ({}, ['{"arrival_ns": 36813000000000000000}'], "2: not a line of a control track"),
+        ({}, ['{"utc_ahead_ns": -2000000000000000000}'], "2: a time that is in no year"),
+        ({}, ['{"age_ns": -5}'], "2: a sample of -5e-09 s of age"),
+        ({}, ["PAIR", "PAIR"], "3: sample 0 at 1,000,000,000 ns, behind 0 at 1,000,000,000 ns"),
+        ({}, ["PAIR", '{"sample": 9, "arrival_ns": 5}'], "3: sample 9 at 5 ns, behind 0 at"),
+    ],
+)
+def test_times_that_cannot_be_are_named_with_their_line(
+    tmp_path: Path, settings_: config.Config, session: dict, lines: list[str], said: str
+):
+    """A clock that a source does not have, years that are none, and times that go backwards are errors of the control track."""
+    path = write(tmp_path / "x.wav", ramps([1000], 2 * RATE))
+    first = {"kind": "session", "stream": "s", "session": "x", "rate": RATE, "channels": 1, "nets": {}} | session
+    pair = {"kind": "clock", "sample": 0, "arrival_ns": 10**9, "age_ns": 0, "utc_ahead_ns": 17 * 10**17}
+    entries = [first, *(pair if line == "PAIR" else pair | json.loads(line) for line in lines)]
+    control_path(path).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    with pytest.raises(InputError) as error:
+        list(replay(path, settings_))
+    assert f"x.wav.control.jsonl:{said}" in str(error.value)
+    assert "remove it" in error.value.remedy
+
+
+def test_a_clock_that_leads_out_of_all_years_gives_no_time(tmp_path: Path, settings_: config.Config):
+    """Pairs of times that no card has, though each by itself could be, leave events without UTC, and harm nothing else."""
+    path = write(tmp_path / "x.wav", ramps([90_000], 2 * RATE))
+    entries: list[dict] = [
+        {"kind": "session", "stream": "s", "session": "x", "rate": RATE, "channels": 1, "nets": {}},
+        {"kind": "clock", "sample": 0, "arrival_ns": 0, "age_ns": 0, "utc_ahead_ns": 0},
+        {"kind": "clock", "sample": 1, "arrival_ns": 4 * 10**18, "age_ns": 0, "utc_ahead_ns": 0},
+        {"kind": "clock", "sample": 48_000 * 1, "arrival_ns": 4 * 10**18 + 1, "age_ns": 0, "utc_ahead_ns": 4 * 10**18},
+    ]
+    control_path(path).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    found = [event for event in replay(path, settings_) if isinstance(event, Detection)]
+    assert [(event.detector, event.sample) for event in found][:1] == [("ramp", 90_000)]

@@ -3,6 +3,9 @@
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 import click
 
@@ -29,6 +32,35 @@ INTERRUPTED = 130
 
 class _ReaderGoneError(Exception):
     """Whoever read our output (`| head`) has had enough of it."""
+
+
+class _Named:
+    """A file whose errors say which file it is."""
+
+    def __init__(self, file: TextIO, name: str):
+        self._file, self._name = file, name
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with self._naming():
+            return self._file.write(text)
+
+    def flush(self) -> None:
+        """Have all of it written."""
+        with self._naming():
+            self._file.flush()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None:
+                error.filename = self._name
+            raise
 
 
 class _Commands(click.Group):
@@ -80,6 +112,7 @@ def main() -> None:
     """Run the command line and exit; users see one clear line, never a traceback."""
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the life of the process)
+    sys.stdout = _Named(sys.stdout, "standard output")
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -100,7 +133,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        click.echo(f"streamcnn: {error.filename or 'standard output'}: {error.strerror}", err=True)
+        where = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"streamcnn: {where}{error.strerror or error}", err=True)
         code = 1
     except MemoryError:
         click.echo("streamcnn: out of memory", err=True)

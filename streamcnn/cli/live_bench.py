@@ -16,7 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from streamcnn import service
-from streamcnn.cli.screen import wide_console
+from streamcnn.cli.screen import counted, wide_console
 from streamcnn.config import Publish, Source
 from streamcnn.errors import DeviceError
 from streamcnn.events import Detection, Gap, Health
@@ -46,14 +46,14 @@ def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[s
     stream = service.StreamService("bench", source, listeners, 1.0, news)
     signal = demo_signal(source.rate, PERIOD_S * source.rate, source.rate)
     heard: list[int] = []
-    gaps, worst, high_water, last = 0, 0.0, 0.0, None
+    gaps, worst, high_water, last, is_loud = 0, 0.0, 0.0, None, False
     journal = Journal()
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(Publisher(Publish(bind=f"ipc://{folder}/events"), journal)) as publisher,
     ):
         began, settled = time.monotonic(), False
-        with played(device, source.rate, signal):
+        with played(device, source.rate, signal) as player:
             for event in service.run([stream], news, publisher, lambda: False, SETTLING_S + seconds, journal=journal):
                 if not settled and time.monotonic() - began > SETTLING_S:
                     settled = True
@@ -65,12 +65,12 @@ def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[s
                     case Gap() if settled:
                         gaps += 1
                     case Health():
-                        last = event
+                        last, is_loud = event, is_loud or event.level_dbfs is not None
                         if settled:
                             worst, high_water = max(worst, event.worst_block), max(high_water, event.ring_high_water)
     spacings = np.diff(heard)
     off = spacings[np.abs(spacings) < 2 * ramp_spacing(source.rate)] - ramp_spacing(source.rate)
-    if last is None or last.level_dbfs is None or ("ramp" in nets and not heard):
+    if last is None or not is_loud or ("ramp" in nets and not heard):
         raise DeviceError(
             f"device '{device}': nothing of what was played was heard",
             "its input must be its own output: a monitor of the sound server, or a cable",
@@ -83,6 +83,7 @@ def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[s
         "ring_high_water": high_water,
         "events": len(heard),
         "events_off_samples": int(np.abs(off).max(initial=0)),
+        "player_underruns": player.underruns,
     }
     return stream, report
 
@@ -118,6 +119,11 @@ def show(report: dict, *, as_json: bool) -> None:
     if report["events"]:
         console.print(
             f"{report['events']} ramps heard, at most {report['events_off_samples']} samples from where they were played",
+            markup=False,
+        )
+    if report["player_underruns"]:
+        console.print(
+            f"the player itself came too late {counted(report['player_underruns'], 'time')}: positions say nothing",
             markup=False,
         )
     drift = "not known yet" if report["drift_ppm"] is None else f"{report['drift_ppm']:+.1f} ppm"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from streamcnn.cli.numbers import Whole
 from streamcnn.cli.options import (
@@ -85,6 +85,8 @@ def command(
     """
     if plot is not None and len(files) != 1:
         raise InputError(f"--plot draws one file, {len(files)} are given")
+    if plot is not None and not plot.absolute().parent.is_dir():
+        raise InputError(f"--plot {plot}: there is no folder {plot.parent}", "make it first")
     if backend is not None and not batch:
         raise InputError("--backend is for --batch", "give both")
     config = configured(config_path, "file", net=net, threshold=threshold, rate=rate, channels=channels)
@@ -128,26 +130,45 @@ def _replays(
 ) -> Iterator[list[Iterator[Event]]]:
     """Give the events of each file. Nets and settings are checked before an earlier result is overwritten."""
     pairs = list(zip(files, sessions, strict=True))
-    if not batch:
-        yield [replay(path, config, block=block, session=session, **options) for path, session in pairs]
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[speed]}"))
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("screening", total=sum(_frames(path) for path in files), speed="")
-
-        def progress(frames: int) -> None:
-            bar.advance(task, frames)
-            speed = bar.tasks[task].speed
-            bar.update(task, speed="" if speed is None else f"{speed / 1e6:.1f} M samples/s")
-
-        def say(text: str) -> None:
-            click.echo(f"streamcnn: {text}", err=True)
-
-        replays = BatchReplay(config, backend=backend, say=say, progress=progress, **options)
+    with _bar("screening" if batch else "replaying", sum(map(_frames, files)) if sys.stderr.isatty() else 0) as bar:
+        if not batch:
+            yield [
+                replay(path, config, block=block, session=session, progress=bar.advance, **options)
+                for path, session in pairs
+            ]
+            return
+        replays = BatchReplay(config, backend=backend, say=bar.say, progress=bar.advance, **options)
         yield [replays.replay(path, session) for path, session in pairs]
     share = min(1, replays.recomputed / replays.frames) if replays.frames else 0  # probes may compute a frame twice
-    say(f"{replays.frames} frames screened, {share:.2%} of them computed again by the engine, which made the events")
+    told = f"{replays.frames:,} frames screened, {share:.2%} of them computed again by the engine, which made the events"
+    click.echo(f"streamcnn: {told}", err=True)
+
+
+class _Bar:
+    """How far it is, below what is said; both on standard error."""
+
+    def __init__(self, progress: Progress, task: TaskID):
+        self._progress, self._task = progress, task
+
+    def advance(self, frames: int) -> None:
+        """Count frames."""
+        self._progress.advance(self._task, frames)
+        speed = self._progress.tasks[0].speed
+        self._progress.update(self._task, speed="" if speed is None else f"{speed / 1e6:,.1f} M samples/s")
+
+    def say(self, text: str) -> None:
+        """Say something, above the bar where there is one."""
+        self._progress.console.print(f"streamcnn: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _bar(what: str, frames: int) -> Iterator[_Bar]:
+    """Show a bar for so many frames, on a terminal only."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[speed]}"))
+    console = Console(stderr=True)
+    disabled = not console.is_terminal or console.is_dumb_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=disabled) as progress:
+        yield _Bar(progress, progress.add_task(what, total=frames, speed=""))
 
 
 def _frames(path: Path) -> int:

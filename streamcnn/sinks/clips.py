@@ -10,6 +10,8 @@ Whoever listens in a room listens to people too: nothing is written unless a fol
 """
 
 import contextlib
+import io
+import math
 import os
 import re
 import threading
@@ -25,6 +27,7 @@ from streamcnn.config import Clips as Settings
 from streamcnn.errors import InputError
 from streamcnn.events import Detection
 from streamcnn.ring import MARK, Block
+from streamcnn.sinks.host_clock import HostClock
 
 FULL_SCALE = 1 << 23  # of 24 bits
 SUFFIX = ".flac"
@@ -62,6 +65,7 @@ class ClipWriter:
         self._told: deque[Detection] = deque(maxlen=MOST_WAITING)
         self._lock = threading.Lock()
         self._tidied_s = -TIDY_S
+        self._clock: HostClock | None = None
         try:
             settings.folder.mkdir(parents=True, exist_ok=True)
             if not os.access(settings.folder, os.W_OK):
@@ -143,24 +147,26 @@ class ClipWriter:
         path = self._settings.folder / name
         partial = path.with_suffix(".partial")
         try:
-            with soundfile.SoundFile(
-                os.fsencode(partial), "w", self._rate, samples.shape[1], "PCM_24", format="FLAC"
-            ) as file:
+            flac = io.BytesIO()  # the codec's own words for a full disk are about itself
+            with soundfile.SoundFile(flac, "w", self._rate, samples.shape[1], "PCM_24", format="FLAC") as file:
                 file.comment = msgspec.json.encode(about).decode()
                 file.title = event.label
                 file.write((whole.astype(np.int32) << 8).astype(np.int32))
-            with partial.open("rb") as written:
+            with partial.open("wb") as written:
+                written.write(flac.getbuffer())
+                written.flush()
                 os.fsync(written.fileno())
             partial.replace(path)
             self.error = None
         except (OSError, soundfile.SoundFileError) as error:
-            self.error = f"{self._settings.folder}: no clips can be written: {error}"
+            reason = getattr(error, "strerror", None) or str(error)
+            self.error = f"{self._settings.folder}: no clips can be written: {reason}"
             with contextlib.suppress(OSError):
                 partial.unlink()
 
     def _tidy(self) -> None:
         """Remove clips of this stream that are too old, or too many."""
-        oldest_s, most_bytes = time.time() - self._settings.keep, self._settings.most_mb * 1e6
+        most_bytes = self._settings.most_mb * 1e6
         clips = []
         for path in self._settings.folder.glob(f"{self._stream}.*{SUFFIX}"):
             if not _NAME.fullmatch(path.name):
@@ -168,6 +174,11 @@ class ClipWriter:
             with contextlib.suppress(OSError):
                 status = path.stat()
                 clips.append((status.st_mtime, status.st_size, path))
+        if self._clock is None:
+            self._clock = HostClock()
+            self._clock.compare(max((made_s for made_s, _, _ in clips), default=None))
+        self._clock.watch()
+        oldest_s = -math.inf if self._clock.is_held else time.time() - self._settings.keep
         total = sum(size for _, size, _ in clips)
         for made_s, size, path in sorted(clips, key=lambda clip: clip[0]):
             if made_s >= oldest_s and total <= most_bytes:

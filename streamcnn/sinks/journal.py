@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 from streamcnn.errors import InputError, JournalError
 from streamcnn.events import Event, Health, to_json
+from streamcnn.sinks.host_clock import HostClock
 
 VERSION = 2
 APPLICATION = 0x7363_6E6E  # "scnn": SQLite's application_id
@@ -42,8 +43,6 @@ MOST_WAITING = 300_000  # events in memory, while they cannot be written
 SYNC_S = 1.0
 RETRY_S = 1.0
 TIDY_S = 10.0
-JUMP_S, HELD_S = 60.0, 86400.0  # a step of the host's clock, and for how long no event goes by age after one
-DAY_S = 86400.0
 TIDIED = 20_000  # events that are removed at once, at most
 SCRUBBED = 2_000  # rows that are looked at every TIDY_S
 BUSY_S = 10.0
@@ -90,7 +89,7 @@ class Journal:
         self._failure: str | None = None
         self._damaged: set[int] = set()  # numbers of rows
         self._scrubbed = 0  # up to which number
-        self._ahead_ns, self._held_until_s, self._jump_s = _ahead_ns(), 0.0, 0.0
+        self._clock = HostClock()
         self.publisher = secrets.token_hex(8)
         self._keep_s, self._most_bytes = keep_s, most_bytes
         self._seq = self._settled = time.time_ns() // 1_000_000
@@ -127,9 +126,7 @@ class Journal:
             self._aside,
             f"{self._dropped:,} events could not be kept" if self._dropped else None,
             f"{self.path}: {damaged:,} damaged {'row is' if damaged == 1 else 'rows are'} left out" if damaged else None,
-            f"the host's clock jumped by {self._jump_s / DAY_S:+.1f} days: for a day no event is removed for its age"
-            if time.monotonic() < self._held_until_s
-            else None,
+            self._clock.notice,
         )
         return "; ".join(filter(None, said)) or None
 
@@ -165,7 +162,7 @@ class Journal:
         """Write what has to wait, and remove what is too old or too much; to be called now and then."""
         if self.path is None:
             return
-        self._watch_clock()
+        self._clock.watch()
         if self._damage is not None:
             with self._troubles():
                 raise self._damage
@@ -277,9 +274,7 @@ class Journal:
             self._seq = self._settled = max(self._seq, self._reserved, self._reserved_before())
             self._last = {**_topics(db), **self._last}
             (newest_us,) = db.execute("SELECT max(at) FROM events WHERE typeof(at) = 'integer'").fetchone()
-            away_s = 0.0 if newest_us is None else time.time() - newest_us / 1e6
-            if abs(away_s) > DAY_S:  # a daemon that was away for long, or a clock that was set meanwhile
-                self._hold(away_s)
+            self._clock.compare(None if newest_us is None else newest_us / 1e6)
         except BaseException:
             db.close()
             raise
@@ -329,7 +324,7 @@ class Journal:
     def _tidy(self) -> bool:
         """Remove some of what is too old or too much; return whether there may be more."""
         removed = 0
-        if self._keep_s is not None and time.monotonic() >= self._held_until_s:
+        if self._keep_s is not None and not self._clock.is_held:
             oldest = time.time_ns() // 1000 - round(self._keep_s * 1e6)
             chosen = "SELECT seq FROM events INDEXED BY events_at WHERE at < ? LIMIT ?"
             removed += self._db.execute(f"DELETE FROM events WHERE seq IN ({chosen})", (oldest, TIDIED)).rowcount
@@ -376,16 +371,6 @@ class Journal:
         self.publisher, self._damage = secrets.token_hex(8), None
         self._seq, self._reserved = max(self._seq, time.time_ns() // 1_000_000), 0
         self._aside, self._damaged = f"{self.path}: was damaged ({error}); it was set aside as {aside.name}", set()
-
-    def _watch_clock(self) -> None:
-        """Notice a jump of the host's clock."""
-        ahead, before = _ahead_ns(), self._ahead_ns
-        self._ahead_ns = ahead
-        if abs(ahead - before) > JUMP_S * 1e9:
-            self._hold((ahead - before) / 1e9)
-
-    def _hold(self, jump_s: float) -> None:
-        self._jump_s, self._held_until_s = jump_s, time.monotonic() + HELD_S
 
     def _gone(self) -> bool:
         """Whether somebody has removed or replaced the file: what is written then, nobody will ever read."""
@@ -478,11 +463,6 @@ def _checked(values: tuple) -> tuple[Kept, bool]:
     except (ValueError, TypeError):
         return Kept(seq, 0, "", ""), False
     return row, _crc(row) == crc
-
-
-def _ahead_ns() -> int:
-    """Return how far the host's clock is ahead of its monotonic one."""
-    return time.time_ns() - time.monotonic_ns()
 
 
 def _other_version(path: Path, version: int) -> InputError:

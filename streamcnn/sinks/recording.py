@@ -88,6 +88,8 @@ Entry = Session | Lost | Switched | Pair | End
 _decoder = msgspec.json.Decoder(Entry)
 
 
+EARLIEST_NS, LATEST_NS = 0, 221_845_392_000 * 10**9  # from 1970 on, up to the year 9000
+OLDEST_NS = 3600 * 10**9
 ALONE = "remove it to replay the samples by themselves"
 
 
@@ -107,12 +109,15 @@ def control_track(path: str | Path) -> list[Entry] | None:
         return None
     except OSError as error:
         raise InputError(f"{control_path(path)}: cannot be read: {error.strerror}") from error
-    entries = []
+    entries: list[Entry] = []
     for number, line in enumerate(lines[:-1], 1):
         try:
             entries.append(_decoder.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{control_path(path)}:{number}: not a line of a control track: {error}", ALONE) from error
+        problem = _contradiction(entries)
+        if problem is not None:
+            raise InputError(f"{control_path(path)}:{number}: {problem}", ALONE)
     if [isinstance(entry, Session) for entry in entries] != [True] + [False] * (len(entries) - 1):
         raise InputError(f"{control_path(path)}: is not the control track of one session", ALONE)
     if entries[0].version != VERSION:
@@ -121,6 +126,23 @@ def control_track(path: str | Path) -> list[Entry] | None:
             "update streamcnn",
         )
     return entries
+
+
+def _contradiction(entries: list[Entry]) -> str | None:
+    """Return what is wrong with the last of some entries, by those before it."""
+    entry, first = entries[-1], entries[0]
+    if not isinstance(first, Session) or not isinstance(entry, Pair):
+        return None
+    if not first.clocked:
+        return "a time of the card's clock, of a session whose source has none"
+    if not EARLIEST_NS <= entry.arrival_ns + entry.utc_ahead_ns <= LATEST_NS:
+        return f"a time that is in no year from 1970 to 9000 ({entry.arrival_ns:,} + {entry.utc_ahead_ns:,} ns)"
+    if not 0 <= entry.age_ns <= OLDEST_NS:
+        return f"a sample of {entry.age_ns / 1e9:,g} s of age"
+    before = next((one for one in reversed(entries[:-1]) if isinstance(one, Pair)), None)
+    if before is not None and (entry.sample <= before.sample or entry.arrival_ns < before.arrival_ns):
+        return f"sample {entry.sample:,} at {entry.arrival_ns:,} ns, behind {before.sample:,} at {before.arrival_ns:,} ns"
+    return None
 
 
 class Recording:

@@ -224,7 +224,7 @@ def _frame_bytes(path: Path, file: _File, order: str, content: int, size: int) -
         problem = f"{'floats' if kind == FLOAT else 'samples'} of {bits} bits"
     elif frame != wanted:
         problem = f"{channels} channel{'s' if channels > 1 else ''} of {bits} bits in frames of {frame} bytes, not {wanted}"
-    elif byte_rate != rate * frame % (1 << 32):
+    elif byte_rate not in (rate * frame % (1 << 32), min(rate * frame, (1 << 32) - 1)):
         problem = f"{rate:,} frames of {frame} bytes make {rate * frame:,} bytes a second, not {byte_rate:,}"
     if problem is not None:
         raise AudioFileError(f"{path}: its header contradicts itself: {problem}", REWRITE.format(path=path))

@@ -14,7 +14,7 @@ import numpy as np
 from streamcnn.errors import DeviceError, MissingPartError
 from streamcnn.inference.callback import Ear
 from streamcnn.inference.latency import Latency
-from streamcnn.quiet import quiet_libraries
+from streamcnn.quiet import noise_filter, quiet_libraries
 from streamcnn.ring import Ring
 from streamcnn.sources.live import LiveSource
 
@@ -98,6 +98,7 @@ class SoundCard(LiveSource):
         self._ring: Ring | None = None
         self._stream: object | None = None
         self._stopping = threading.Lock()
+        self._filtered = False
         self._settings = {
             "device": found.index,
             "samplerate": rate,
@@ -137,12 +138,17 @@ class SoundCard(LiveSource):
                 self._stream.start()
         except (sounddevice.PortAudioError, ValueError) as error:
             raise DeviceError(f"device '{self._title}' cannot be started: {_reason(error)}") from error
+        noise_filter.begin()
+        self._filtered = True
 
     def stop(self) -> None:
         """Stop the device and close the ring."""
         with self._stopping:  # PortAudio must not be asked twice at the same time
             if self._stream is not None:
                 self._stream.close(ignore_errors=True)
+            if self._filtered:
+                noise_filter.end()
+                self._filtered = False
         if self._ring is not None:
             self._ring.close()
 
@@ -164,8 +170,14 @@ class SoundCard(LiveSource):
         )
 
 
+class Player:
+    """What plays on a device. `underruns`: how often it came too late, so that something else was played in between."""
+
+    underruns = 0
+
+
 @contextmanager
-def played(device: str, rate: int, samples: np.ndarray) -> Iterator[None]:
+def played(device: str, rate: int, samples: np.ndarray) -> Iterator[Player]:
     """Play float32 samples (frames,) on a device, again and again, as long as the context lasts.
 
     Raises DeviceError where it cannot be played on, MissingPartError without PortAudio.
@@ -182,15 +194,15 @@ def played(device: str, rate: int, samples: np.ndarray) -> Iterator[None]:
         while not stopping.is_set():
             for first in range(0, len(data), 4 * PLAYED):
                 if not stopping.is_set():
-                    stream.write(data[first : first + 4 * PLAYED])
+                    player.underruns += stream.write(data[first : first + 4 * PLAYED])
 
-    player = threading.Thread(target=play, name="player", daemon=True)
-    player.start()
+    player, thread = Player(), threading.Thread(target=play, name="player", daemon=True)
+    thread.start()
     try:
-        yield
+        yield player
     finally:
         stopping.set()
-        player.join()
+        thread.join()
         stream.close(ignore_errors=True)
 
 

@@ -16,7 +16,7 @@ MOST_TOPICS = 256
 LONGEST_TOPIC = 300
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Topic = Annotated[str, msgspec.Meta(max_length=LONGEST_TOPIC)]
+Topic = Annotated[str, msgspec.Meta(max_length=LONGEST_TOPIC, pattern=r"^[^\ud800-\udfff]*$")]  # JSON has halves of pairs
 Topics = Annotated[tuple[Topic, ...], msgspec.Meta(min_length=1, max_length=MOST_TOPICS)]
 
 
