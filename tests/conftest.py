@@ -47,13 +47,27 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float = D
     return value
 
 
+DATA = Path(os.environ.get("STREAMCNN_DATA", ROOT.parent / "shared" / "data"))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of recordings and reference vectors, which are not part of the project."""
-    folder = Path(os.environ.get("STREAMCNN_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no recordings at {folder}; set STREAMCNN_DATA")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"{NO_DATA} {DATA}")
+    return DATA
+
+
+NO_DATA = "no recordings at"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end how much was not tested for want of the recordings: nothing else may be skipped in silence."""
+    skipped = sum(NO_DATA in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_line(
+            f"{skipped} tests were skipped: {NO_DATA} {DATA}, which are not part of the project; set STREAMCNN_DATA", yellow=True
+        )
 
 
 class Cli:

@@ -443,4 +443,4 @@ def test_a_clock_that_leads_out_of_all_years_gives_no_time(tmp_path: Path, setti
     ]
     control_path(path).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     found = [event for event in replay(path, settings_) if isinstance(event, Detection)]
-    assert [(event.detector, event.sample) for event in found][:1] == [("ramp", 90_000)]
+    assert ("ramp", 90_000) in [(event.detector, event.sample) for event in found]
