@@ -47,7 +47,8 @@ def explain(error: msgspec.ValidationError, kind: type, values: object) -> tuple
 def _plain(problem: str, types: list[inspect.Type], value: object) -> tuple[str, str | None]:
     """Return a problem of msgspec's, and a remedy, in words."""
     if found := re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.DOTALL):
-        names = [field.encode_name for one in types if isinstance(one, inspect.StructType) for field in one.fields]
+        structs = _fitting([one for one in types if isinstance(one, inspect.StructType)], value)
+        names = [name for one in structs for name in (one.tag_field, *(field.encode_name for field in one.fields)) if name]
         return f"there is no key '{found[1]}' here", did_you_mean(found[1], names)
     if found := re.fullmatch(r"Object missing required field `(.*)`", problem):
         return f"the key '{found[1]}' is missing", None
@@ -118,9 +119,7 @@ def _at(kind: type, values: object, where: str) -> tuple[list[inspect.Type], obj
             value = value[int(index[1])] if isinstance(value, list | tuple) and int(index[1]) < len(value) else None
             rest = rest[index.end() :]
         else:
-            if isinstance(value, dict) and any(one.tag is not None for one in structs):
-                tagged = [one for one in structs if one.tag == value.get(one.tag_field)]
-                structs = tagged or structs
+            structs = _fitting(structs, value)
             names = [field.encode_name for one in structs for field in one.fields] + [one.tag_field or "" for one in structs]
             names += [str(name) for name in value] if isinstance(value, dict) else []
             fitting = [name for name in names if name and re.match(rf"\.{re.escape(name)}(?=[.\[]|$)", rest)]
@@ -134,6 +133,13 @@ def _at(kind: type, values: object, where: str) -> tuple[list[inspect.Type], obj
             rest = rest[len(name) + 1 :]
         types = [alternative for one in inner if one is not None for alternative in _alternatives(one)]
     return types, value
+
+
+def _fitting(structs: list[inspect.StructType], value: object) -> list[inspect.StructType]:
+    """Return those of some records whose kind a value says, all of them where it says none."""
+    if not isinstance(value, dict):
+        return structs
+    return [one for one in structs if one.tag is not None and one.tag == value.get(one.tag_field)] or structs
 
 
 def _alternatives(kind: inspect.Type) -> list[inspect.Type]:

@@ -405,9 +405,10 @@ def _pass_on(streams: list[StreamService], outbox: Outbox) -> bool:
 def _summary(health: Health) -> str:
     is_heard = health.state not in ("opening", "stalled", "ended")
     level = "nothing heard" if not is_heard else "silent" if health.level_dbfs is None else f"{health.level_dbfs:.1f} dBFS"
-    lost = f", {health.lost_frames} frames lost" if health.lost_frames else ""
+    lost = f", {health.lost_frames:,} frames lost" if health.lost_frames else ""
+    detections = f"{health.detections:,} detection{'' if health.detections == 1 else 's'}"
     without = f", without {', '.join(health.nets_off)}" if health.nets_off else ""
-    return f"{health.stream}: {health.state}, {level}, {health.detections} detections{lost}{without}"
+    return f"{health.stream}: {health.state}, {level}, {detections}{lost}{without}"
 
 
 def configured_source(source: configuration.Source, rate: int, stdin: Callable[[], object]) -> LiveSource:

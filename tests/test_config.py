@@ -70,6 +70,11 @@ def test_paths_start_at_the_configuration(tmp_path: Path):
         (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "kind: tag, labels: [a, a]"), 8, ["'a' twice"]),
         (("kind: peak, label: ramp, threshold: 0.6, refractory: 10ms", "on: 0.5"), 8, ["detector", "kind"]),
         (("kind: peak", "kind: peek"), 8, ["streams[0].nets[0].detector.kind", "the text 'peek'", "did you mean 'peak'?"]),
+        (
+            ("refractory: 10ms", "refractry: 10ms"),
+            8,
+            ["detector: there is no key 'refractry' here; did you mean 'refractory'? there are kind, most_per_s, label, thr"],
+        ),
         (("net: nets/ramp.safetensors\n", "\n"), 6, ["streams[0].nets[0]", "one of 'net'", "got none"]),
         (("gain: 2.0", "gain: .inf"), 4, ["streams[0].source", "finite", "gain"]),
         (("threshold: 0.6", "threshold: .nan"), 8, ["streams[0].nets[0].detector", "finite", "threshold"]),

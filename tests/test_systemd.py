@@ -200,7 +200,7 @@ def test_the_user_unit_hears_too(machine: Machine, sound_server: SoundServer, tm
     systemctl("start", UNIT)
     wait_until(lambda: "StatusText=mic0" in systemctl("show", UNIT), "the status")
     sound_server.play(write(tmp_path / "x.wav", ramps([20_000], 48_000)))
-    wait_until(lambda: "1 detections" in systemctl("show", UNIT), "the detection")
+    wait_until(lambda: "1 detection" in systemctl("show", UNIT), "the detection")
     systemctl("stop", UNIT)
     assert "Result=success" in systemctl("show", UNIT)
 
