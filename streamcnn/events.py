@@ -165,7 +165,7 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     clock the card's is, None while that is not known; `time_error_s`: that of the times of events.
     `recording_lost_frames`: what the disk was too slow for; `recording_error`: why nothing is recorded any more.
     `not_permitted`: what of real-time scheduling and locked memory the system refused. `journal`: what is not as it should be
-    with the journal. `clips_error`: why no clips are written any more.
+    with the journal, `wire` with the publisher. `clips_error`: why no clips are written any more.
     """
 
     state: str
@@ -190,6 +190,7 @@ class Health(_Event, frozen=True, kw_only=True, tag="health"):
     recording_error: str | None = None
     not_permitted: tuple[str, ...] = ()
     journal: str | None = None
+    wire: str | None = None
     clips_error: str | None = None
 
     @property

@@ -220,8 +220,13 @@ class StreamService:
         )  # fmt: skip
         return said != self._said
 
-    def report_health(self, state: str | None = None, journal: str | None = None) -> Health:
-        """Return how the stream has been doing since the last report; `journal`: what is not as it should be with that."""
+    def report_health(
+        self, state: str | None = None, journal: str | None = None, wire: str | None = None
+    ) -> Health:
+        """Return how the stream has been doing since the last report.
+
+        `journal`, `wire`: what is not as it should be with the journal, and with the publisher.
+        """
         # A block that comes in between may be missing from one report: it is a meter. Where blocks are longer than the time
         # between reports, the last one stands.
         level = self._pipeline.take_level()
@@ -259,6 +264,7 @@ class StreamService:
             clips_error=self._clips and self._clips.error,
             not_permitted=tuple(self.refused),
             journal=journal,
+            wire=wire,
         )
 
     def _state(self, *, silent: bool) -> str:
@@ -354,7 +360,7 @@ def run(
                 outbox.post(posted for stream in streams if not stream.running for posted in stream.finish())
                 changed = [stream.watch(elapsed_s) for stream in streams]
                 reports = [
-                    stream.report_health(journal=journal.notice)
+                    stream.report_health(journal=journal.notice, wire=publisher and publisher.notice)
                     for stream, news_ in zip(streams, changed, strict=True)
                     if news_ or due
                 ]

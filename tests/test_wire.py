@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 import socket
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -23,6 +27,7 @@ from streamcnn.errors import ConfigError, EndpointError, InputError, KeyFileErro
 from streamcnn.events import Detection, Event, Flood, Gap, Health, Measure, from_json, from_wire, to_json, to_msgpack
 from streamcnn.sinks.journal import Journal
 from streamcnn.wire import messages
+from streamcnn.wire.cursor import Cursor, Place
 from streamcnn.wire.following import ANSWER_S, PATIENCE_S, Following
 from streamcnn.wire.keys import make_keys, secret_key
 from streamcnn.wire.publisher import Publisher
@@ -521,3 +526,96 @@ def test_iteration_goes_on_after_a_bad_message():
             assert next(events) == HEALTH
     finally:
         context.destroy(linger=0)
+
+
+def sql(path: Path, *statements: str) -> None:
+    """Change a database."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+OTHERS = {
+    "text": lambda path: path.write_text("to whom it may concern\n" * 300),
+    "a byte": lambda path: path.write_bytes(b"x"),
+    "another application's": lambda path: sql(path, "CREATE TABLE mail (id, text)"),
+    "one of another form": lambda path: sql(path, "CREATE TABLE place (one INTEGER PRIMARY KEY, publisher TEXT)"),
+    "one of two tables": lambda path: sql(path, "CREATE TABLE place (one, publisher, seq)", "CREATE TABLE mail (id)"),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("seq = 'xyz'", "its seq is 'xyz'"),
+        ("seq = -5", "its seq is -5"),
+        ("seq = 1.5", r"its seq is 1\.5"),
+        ("seq = x'00ff'", r"its seq is b'\\x00\\xff'"),
+        ("seq = NULL", "its seq is None"),
+        ("publisher = NULL", "its publisher is None"),
+        ("publisher = x'00'", r"its publisher is b'\\x00'"),
+        ("publisher = CAST(x'ff' AS TEXT)", "decode"),
+    ],
+)
+def test_a_cursor_that_holds_no_place_is_refused(change: str, named: str, tmp_path: Path):
+    """What stands in a cursor's file and is no place is named when the subscriber is made; without the file, all goes on."""
+    path = tmp_path / "seen.db"
+    with published() as wire:
+        stored_cursor(path)
+        sql(path, f"UPDATE place SET {change}")
+        assert_refused(wire, path, named)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_file_that_is_no_cursor_is_refused(kind: str, tmp_path: Path):
+    """Another application's file is named when the subscriber is made, and left as it is."""
+    path = tmp_path / "seen.db"
+    OTHERS[kind](path)
+    before = path.read_bytes()
+    with published() as wire:
+        with pytest.raises(SubscribeError, match="no cursor"):
+            Subscriber(wire.endpoint, cursor=path)
+        assert path.read_bytes() == before
+        assert_refused(wire, path, "")
+
+
+@pytest.mark.parametrize("kept", [50, 1000, 4096, 5000, 8191])
+def test_a_cursor_that_is_cut_off_is_refused(kept: int, tmp_path: Path):
+    """Of a file that lost its end no number is believed: SQLite would read zeros there."""
+    path = tmp_path / "seen.db"
+    stored_cursor(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with published() as wire:
+        assert_refused(wire, path, "malformed|cut off")
+
+
+def test_a_cursor_that_cannot_be_written_is_refused(tmp_path: Path):
+    """A folder, a file that may only be read, and one in a folder that is not there are refused with what they lack."""
+    path = tmp_path / "seen.db"
+    stored_cursor(path)
+    path.chmod(0o444)
+    make = "import sys, streamcnn; streamcnn.Subscriber('tcp://127.0.0.1:9', cursor=sys.argv[1])"
+    # Root may write everything; without its capabilities it is a user like any other.
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    for wrong in (path, tmp_path, tmp_path / "absent" / "seen.db"):
+        words = [*drop, sys.executable, "-c", make, str(wrong)]
+        error = subprocess.run(words, capture_output=True, text=True, check=False).stderr.splitlines()[-1]
+        assert error.startswith(f"streamcnn.errors.SubscribeError: {wrong}: no cursor can be kept there: ")
+        assert error.endswith("give a file that can be written, in a folder that can")
+
+
+def stored_cursor(path: Path) -> None:
+    """A cursor's file, with a place in it."""
+    with contextlib.closing(Cursor(path)) as cursor:
+        cursor.store(Place("0123456789abcdef", 1795200000123))
+
+
+def assert_refused(wire: Wire, path: Path, named: str) -> None:
+    """A subscriber refuses a cursor, and its remedy works."""
+    with pytest.raises(SubscribeError, match=f"{path}: no cursor can be kept there: .*{named}.*; remove it to begin"):
+        Subscriber(wire.endpoint, cursor=path)
+    path.unlink()
+    wire.lose(DETECTION)
+    with Subscriber(wire.endpoint, ["detection."], cursor=path) as subscriber:
+        joined(wire, subscriber)
+        assert wire.say(DETECTION) == [subscriber.receive(5)]

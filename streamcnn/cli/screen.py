@@ -420,6 +420,8 @@ class RunScreen:
         for name, text in (("recording", health.recording_error), ("clips", health.clips_error)):
             if text is not None and (before is None or getattr(before, f"{name}_error") is None):
                 self._tell(f"{text}; listening goes on")
+        if health.wire is not None and (before is None or before.wire is None):
+            self._tell(f"{health.wire}; listening and publishing go on")
         told = None if before is None else before.journal
         if (health.journal is None) != (told is None):
             self._tell(f"journal: {health.journal or 'all is well again'}; listening and publishing go on")

@@ -1,15 +1,20 @@
-"""The publisher: events out on a ZeroMQ PUB socket, as two frames: topic and payload; and answers to who has missed some.
+"""The publisher: events out on a ZeroMQ XPUB socket, as two frames: topic and payload; and answers to who has missed some.
 
-A PUB socket drops what a subscriber is too slow for, and a late one misses what was said before. So each event names the one
+It drops what a subscriber is too slow for, and a late one misses what was said before. So each event names the one
 before it on its topic, a heartbeat names the last one of each topic, and a second socket, in a thread of its own, gives
 from the journal what was missed. A subscriber that is stopped or gone is dropped after a while, with all that waits for it.
 
-What one peer can make us keep is bounded message by message, but ZeroMQ bounds neither the parts of a message nor the
-subscriptions of a peer. Who may connect at all is what CURVE, or the loopback interface, decides.
+Where subscriptions may take too much memory the socket is closed, and another one bound in its place, at most twice a second:
+all who subscribe connect again by themselves, and fetch what was said meanwhile from the journal.
+
+The parts of a message cannot be bounded: ZeroMQ keeps them in a thread of its own, where nobody can look, until the last one
+has come; 300 to 900 MB/s of one peer were measured, on either socket. It takes a peer that is written for it: a socket of
+ZeroMQ's keeps a message itself until it is whole. Who may connect at all is what CURVE, or the loopback interface, decides.
 """
 
 import errno
 import threading
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,14 +28,20 @@ from streamcnn.errors import EndpointError, JournalError, PublishError, Subscrib
 from streamcnn.events import Event, to_json, to_msgpack
 from streamcnn.wire import messages
 from streamcnn.wire.endpoints import backfill_of, refuse_taken_socket
-from streamcnn.wire.keys import KeyPair, allowed_keys, secret_key
+from streamcnn.wire.keys import allowed_keys, secret_key
+from streamcnn.wire.subscriptions import MOST_MEMORY, Subscriptions
 
 HIGH_WATER_MARK = 10_000  # messages kept for each slow subscriber before it misses some
 PAGES_WAITING = 4  # answers kept for who asks and does not read
 LINGER_MS = 500
 PING_MS, GONE_MS = 5_000, 20_000  # who does not answer a ping for so long is gone
-LONGEST_SUBSCRIPTION, LONGEST_QUESTION = 1 << 10, 1 << 17  # bytes
-QUESTIONS_WAITING = 8  # of one who asks
+LONGEST_SUBSCRIPTION, LONGEST_QUESTION = 1 << 9, 1 << 17  # bytes, with what encryption adds
+# Of one peer. ZeroMQ reads subscriptions, in one call of ours, until none is waiting: where they come faster than they are
+# read, it took in 600 MB before it returned, with 8 waiting of up to 1 KB; with 2 of half a KB 15 MB. With 1 nobody who has a
+# key is heard: ZeroMQ takes the name of the key's owner for one that waits, for ever.
+SUBSCRIPTIONS_WAITING, QUESTIONS_WAITING = 2, 8
+LOOK_S = 0.001  # how often, at most, to look for subscriptions: a look takes 4 us, more than to send an event
+REST_S = 0.5  # how long nothing is bound after too many: by then the old socket has removed its file
 LONGEST_PAGE = 1 << 19  # bytes of events, but for the last one
 POLL_MS = 100
 TRIES = 50  # to find two free ports side by side
@@ -62,15 +73,19 @@ class Records(Protocol):
 class Publisher:
     """Publishes events where a configuration says, and answers from `records`; belongs to one thread.
 
+    `endpoint`, `backfill`: where it is bound. `notice`: what is not as it should be, None where all is well.
+
     Raises EndpointError where an endpoint is malformed, PublishError where it cannot be bound, KeyFileError for keys that
     cannot be used.
     """
 
     def __init__(self, settings: Publish, records: Records):
+        self.notice: str | None = None
         self._records = records
         self._encode = to_msgpack if settings.format == "msgpack" else to_json
         self._closing, self._thread, self._guard = threading.Event(), None, None
-        keys = None if settings.curve is None else secret_key(settings.curve.secret)
+        self._look_s, self._closed_s, self._closed = 0.0, 0.0, 0
+        self._keys = None if settings.curve is None else secret_key(settings.curve.secret)
         if settings.curve is not None and settings.curve.clients is not None:
             allowed_keys(settings.curve.clients)
         self._context = zmq.Context()
@@ -80,7 +95,7 @@ class Publisher:
                 self._guard.start()
                 clients = zmq.auth.CURVE_ALLOW_ANY if settings.curve.clients is None else str(settings.curve.clients)
                 self._guard.configure_curve(domain="*", location=clients)
-            self._bind(settings, keys)
+            self._bind(settings)
         except BaseException:
             self._end(linger_ms=0)
             raise
@@ -90,13 +105,19 @@ class Publisher:
 
     def publish(self, event: Event) -> None:
         """Send an event that has its number; never waits."""
+        if self._socket is None:  # nobody is connected; who comes back fetches it
+            return
         self._socket.send_multipart([event.topic.encode(), self._encode(event)])
+        if time.monotonic() >= self._look_s:
+            self._look()
 
     def beat(self) -> None:
         """Send the heartbeat: to be called about once a second, when all events up to `records.seq` have been sent."""
-        records = self._records
-        beat = messages.Heartbeat(publisher=records.publisher, seq=records.seq, topics=dict(records.last))
-        self._socket.send_multipart([messages.HEARTBEAT_TOPIC.encode(), messages.encode(beat)])
+        if self._socket is None:
+            self._bind_again()
+        if self._socket is not None:
+            self._send_beat()
+            self._look()
 
     def close(self) -> None:
         """Send what is still queued, for at most half a second, and close."""
@@ -105,17 +126,45 @@ class Publisher:
             self._thread.join()
         self._end()
 
+    def _send_beat(self) -> None:
+        records = self._records
+        beat = messages.Heartbeat(publisher=records.publisher, seq=records.seq, topics=dict(records.last))
+        self._socket.send_multipart([messages.HEARTBEAT_TOPIC.encode(), messages.encode(beat)])
+
+    def _look(self) -> None:
+        """Look at what peers subscribe to; where that is too much, close the socket, and thus forget it."""
+        if not self._subscriptions.read():
+            self._send_beat()  # who got through before that asks for what he misses
+            self._socket.close()
+            self._socket, self._closed_s, self._closed = None, time.monotonic(), self._closed + 1
+            self.notice = self._closed_notice()
+        self._look_s = time.monotonic() + LOOK_S
+
+    def _bind_again(self) -> None:
+        """Bind a socket where the closed one was; where that fails, the next heartbeat tries again."""
+        if time.monotonic() - self._closed_s < REST_S:
+            return
+        try:
+            self._bind_events(self.endpoint)
+        except (PublishError, EndpointError) as error:
+            self.notice = f"{self._closed_notice()}, but cannot: {error}"
+        else:
+            self.notice = self._closed_notice()
+
+    def _closed_notice(self) -> str:
+        times = "once" if self._closed == 1 else f"{self._closed} times"
+        most = f"more than {MOST_MEMORY / 1e6:.0f} MB of subscriptions came"
+        return f"{self.endpoint}: {most}, {times}, and all who subscribe had to connect again"
+
     def _end(self, linger_ms: int = LINGER_MS) -> None:
         if self._guard is not None:
             self._guard.stop()
         self._context.destroy(linger=linger_ms)
 
-    def _bind(self, settings: Publish, keys: KeyPair | None) -> None:
+    def _bind(self, settings: Publish) -> None:
         """Bind both sockets; of an endpoint without a port of its own, the next port must be free too."""
         for tries in range(TRIES, 0, -1):
-            self._socket = self._made(zmq.PUB, keys)
-            self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-            self.endpoint = self._bound(self._socket, settings.bind, "--publish or publish.bind, or --publish none")
+            self._bind_events(settings.bind)
             backfill = settings.backfill or backfill_of(self.endpoint)
             if backfill.endswith(f":{PORTS}"):
                 raise EndpointError(
@@ -126,7 +175,7 @@ class Publisher:
             self._router = None
             if backfill == NO_ENDPOINT:
                 return
-            self._router = self._made(zmq.ROUTER, keys)
+            self._router = self._made(zmq.ROUTER, QUESTIONS_WAITING, LONGEST_QUESTION)
             self._router.setsockopt(zmq.SNDHWM, PAGES_WAITING)
             self._router.setsockopt(zmq.SNDTIMEO, 0)
             try:
@@ -138,15 +187,26 @@ class Publisher:
                 for socket in (self._socket, self._router):
                     socket.close(linger=0)
 
-    def _made(self, kind: int, keys: KeyPair | None) -> zmq.Socket:
+    def _bind_events(self, endpoint: str) -> None:
+        socket = self._made(zmq.XPUB, SUBSCRIPTIONS_WAITING, LONGEST_SUBSCRIPTION)
+        socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        subscriptions = Subscriptions(socket)
+        try:
+            self.endpoint = self._bound(socket, endpoint, "--publish or publish.bind, or --publish none")
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        self._socket, self._subscriptions = socket, subscriptions
+
+    def _made(self, kind: int, waiting: int, longest: int) -> zmq.Socket:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, LINGER_MS)
-        socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_SUBSCRIPTION if kind == zmq.PUB else LONGEST_QUESTION)
-        socket.setsockopt(zmq.RCVHWM, QUESTIONS_WAITING)
+        socket.setsockopt(zmq.MAXMSGSIZE, longest)
+        socket.setsockopt(zmq.RCVHWM, waiting)
         socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, GONE_MS)
-        if keys is not None:
-            socket.curve_publickey, socket.curve_secretkey = keys
+        if self._keys is not None:
+            socket.curve_publickey, socket.curve_secretkey = self._keys
             socket.curve_server = True
         return socket
 
