@@ -66,7 +66,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = sum(NO_DATA in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
     if skipped:
         terminalreporter.write_line(
-            f"{skipped} tests were skipped: {NO_DATA} {DATA}, which are not part of the project; set STREAMCNN_DATA", yellow=True
+            f"{skipped} tests were skipped: {NO_DATA} {DATA}, which are not part of the project; set STREAMCNN_DATA",
+            yellow=True,
         )
 
 

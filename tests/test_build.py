@@ -89,6 +89,7 @@ def test_a_cache_of_another_version_is_left_alone(filled: Path):
     assert all(folder.exists() for folder in folders)
 
 
+ORIGINAL = build.PACKAGE
 FUNCTIONS = [loop._loop, *sorted({code.__wrapped__ for code in OPERATIONS.values()}, key=lambda one: one.__name__)]
 COMPILED = sorted(set().union(*(build.sources(Path(function.__code__.co_filename)) for function in FUNCTIONS)))
 
@@ -99,28 +100,30 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(build.PACKAGE, tmp_path_factory.mktemp("copy") / "streamcnn")
 
 
-def directories(package: Path) -> dict[str, Path]:
-    """Return the cache folder of every source of a copy's machine code, as a new process finds them."""
-    lines = "from streamcnn.compiler import build\nimport sys\nfor path in sys.stdin.read().split():\n"
-    lines += "    print(path, build.cache_directory(path).name)"
-    paths = "\n".join(str(package / path.relative_to(build.PACKAGE)) for path in COMPILED)
-    options = {"cwd": package.parent, "capture_output": True, "text": True, "check": True}  # where Python looks first
-    done = subprocess.run([sys.executable, "-c", lines], input=paths, **options)
-    return dict(line.split() for line in done.stdout.splitlines())
+def directories(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[Path, Path]:
+    """Return the cache folder of every source of a copy's machine code."""
+    monkeypatch.setattr(build, "PACKAGE", package)
+    build._imported.cache_clear()
+    build.cache_directory.cache_clear()
+    return {path: build.cache_directory(str(package / path.relative_to(ORIGINAL))) for path in COMPILED}
 
 
-def test_every_source_that_machine_code_is_made_of_has_a_part_in_its_cache_folder(copied: Path):
+def test_every_source_that_machine_code_is_made_of_has_a_part_in_its_cache_folder(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+):
     """A change in any imported source gives other folders to its own code and to all that imports it, and to no other."""
-    before = directories(copied)
+    users = {path: {user for user in COMPILED if path in build.sources(user)} for path in COMPILED}
+    before = directories(copied, monkeypatch)
     assert len(before) == len(COMPILED) > 20
-    for path in (copied / source.relative_to(build.PACKAGE) for source in COMPILED):
+    for source in COMPILED:
+        path = copied / source.relative_to(ORIGINAL)
         text = path.read_bytes()
         path.write_bytes(text + b"\n# changed\n")
-        after = directories(copied)
+        after = directories(copied, monkeypatch)
         path.write_bytes(text)
-        users = {str(copied / user.relative_to(build.PACKAGE)) for user in COMPILED
-                 if build.PACKAGE / path.relative_to(copied) in build.sources(user)}  # fmt: skip
-        assert {name for name in before if before[name] != after[name]} == users >= {str(path)}
+        assert {name for name in before if before[name] != after[name]} == users[source] >= {source}
+    monkeypatch.undo()
+    directories(ORIGINAL, monkeypatch)
 
 
 def reached(function: Callable, seen: set[object]) -> set[str]:

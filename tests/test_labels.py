@@ -439,7 +439,7 @@ def test_a_label_is_not_mistaken_for_all_of_them(cli: Cli, tmp_path: Path):
 
 def test_recordings_are_scored_as_files_are(cli: Cli, tmp_path: Path):
     """Events of a session with a clock, live and replayed, say their seconds, and are scored without a rate."""
-    live = cli("run", "--record", tmp_path / "x.wav", "--duration", 2, "--json")
+    live = cli("run", "--publish", "none", "--record", tmp_path / "x.wav", "--duration", 2, "--json")
     assert live.returncode == 0, live.stderr
     there = written(tmp_path / "labels.csv", "onset,label\n0.5,ramp\n1,ramp\n1.5,ramp\n")
     assert cli("replay", tmp_path / "x.wav", "-o", tmp_path / "again.csv").returncode == 0
