@@ -45,7 +45,7 @@ def parse(text: str) -> Endpoint:
     if not separator or transport not in ("tcp", "ipc", "inproc"):
         raise ValueError(f"'{text}' is no endpoint: {EXAMPLE}")
     if transport != "tcp":
-        if not rest or "\0" in rest or (transport == "ipc" and len(rest.encode()) > LONGEST_PATH):
+        if not rest or "\0" in rest or len(rest.encode(errors="replace")) > LONGEST_PATH:
             raise ValueError(f"'{text}' has no name of 1 to {LONGEST_PATH} bytes behind '{transport}://'")
         return Endpoint(transport, rest, None)
     host, separator, port = rest.rpartition(":")

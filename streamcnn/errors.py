@@ -32,9 +32,14 @@ class StreamcnnError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, remedy: str | None = None):
-        self.message = message
-        self.remedy = remedy
-        super().__init__(message if remedy is None else f"{message}; {remedy}")
+        self.message = printable(message)
+        self.remedy = None if remedy is None else printable(remedy)
+        super().__init__(self.message if self.remedy is None else f"{self.message}; {self.remedy}")
+
+
+def printable(text: str) -> str:
+    """Return a text in one line, whatever stood in the files that it quotes: control characters as their escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 class InputError(StreamcnnError):

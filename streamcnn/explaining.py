@@ -37,11 +37,29 @@ def explain(error: msgspec.ValidationError, kind: type, values: object) -> tuple
     `kind` is the type that the document should have, `values` what it holds.
     """
     problem, _, where = str(error).partition(" - at ")
-    where = where.strip("`").removeprefix("$").removeprefix("key in ").strip("`").removeprefix("$")
-    where, keyed = re.subn(r"\[\.\.\.\]", "", where)
+    if found := re.fullmatch(r"`key` in `(.*)`", where, re.DOTALL):  # a name that may not stand there
+        where = found[1].removeprefix("$")
+        _, value = _at(kind, values, where)
+        names = ", ".join(f"'{name}'" for name in value) if isinstance(value, dict) else "a key"
+        return where.removeprefix("."), f"not all of its keys ({names}) are {_FORMS.get(_pattern(problem), 'names')}", None
+    where = where.strip("`").removeprefix("$")
+    if where.endswith("[...]"):  # one of the values of keys
+        where = where.removesuffix("[...]")
+        types, value = _at(kind, values, where)
+        inner = [part for one in types if isinstance(one, inspect.DictType) for part in _alternatives(one.value_type)]
+        found = value.values() if isinstance(value, dict) else ()
+        wrong = [one for one in found if isinstance(one, bool) or not isinstance(one, int | float)]
+        problem, remedy = _plain(problem, inner, wrong[0] if wrong else None)
+        return where.removeprefix("."), problem if wrong else problem.partition(", got")[0], remedy
     types, value = _at(kind, values, where)
-    problem, remedy = _plain(problem, types, value if not keyed else None)
+    problem, remedy = _plain(problem, types, value)
     return where.removeprefix("."), problem, remedy
+
+
+def _pattern(problem: str) -> str:
+    """Return the pattern that msgspec says a text does not fit."""
+    found = re.search(r"matching regex '(.*)'", problem)
+    return found[1] if found else ""
 
 
 def _plain(problem: str, types: list[inspect.Type], value: object) -> tuple[str, str | None]:

@@ -129,6 +129,7 @@ def made_of_files(net: Net, rate: int, channels: int) -> Filter:
         taps = round(net.average * rate)
         if taps < 1:
             raise ConfigError(f"net '{net.name}': an average over {net.average:g} s is over no sample at {rate} Hz")
+        _refuse_long(net.name, taps, None)
         return Filter(_fir(net.name, np.full((taps, 1), 1 / taps), rate, channels))
     taps, own = _sound(net.fir) if _is_sound(net.fir) else (_numbers(net.fir), rate)
     # Taps belong to a rate: between two of their samples a filter is not defined, and its gain would change.
@@ -221,7 +222,7 @@ def _fir(name: str, oldest_first: np.ndarray, rate: int, channels: int) -> Graph
 def _refuse_long(name: str, taps: int, path: Path | None) -> None:
     if taps > MOST_TAPS:
         what = "it" if path is None else f"template {path}"
-        raise ConfigError(f"net '{name}': {what} has {taps} samples, at most {MOST_TAPS} can be listened for", "cut it")
+        raise ConfigError(f"net '{name}': {what} has {taps:,} samples, at most {MOST_TAPS:,} can be listened for", "cut it")
 
 
 def _is_sound(path: Path) -> bool:

@@ -190,11 +190,11 @@ class Pipeline:
         if not self._mask_edges and self._table[T.BAD_FROM] == T.NOWHERE:
             tails = {id(stage): stage.flush() for stage in self._stages}
             for number, runner in enumerate(self.runners):
-                started, given, on = self._runner_tables[number, [T.STARTED, T.GIVEN, T.ON]]
+                started, given, on, lead = self._runner_tables[number, [T.STARTED, T.GIVEN, T.ON, T.LEAD]].tolist()
                 come = self._stage_tables[self._runner_tables[number, T.STAGE], T.COUNT]
                 tail = tails[id(runner.stage)]
-                tail = None if tail is None else tail[max(0, started - come) :]
-                for scores in runner.flush(tail, int(given)) if on else ():
+                tail = None if tail is None else tail[max(0, started + lead - come) :]
+                for scores in runner.flush(tail, given, lead) if on else ():
                     kernels.scoring()(self._address, number, scores.ctypes.data, len(scores))
                     events += self._drained()
         kernels.ending_runs()(self._address)

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from typing import TextIO
 
 # PortAudio prints which of its own expressions failed, and ALSA where in its own sources.
+PATIENCE_S = 1.0
 NOISE = (b"Expression '", b"ALSA lib ")
 
 
@@ -31,6 +33,26 @@ def quiet_libraries() -> Iterator[None]:
         yield
     finally:
         os.dup2(saved, target)
+        os.close(saved)
+
+
+@contextlib.contextmanager
+def told_by_libraries(told: list[bytes]) -> Iterator[None]:
+    """Append to a list what C code writes to standard error, instead of showing it, for as long as the block lasts."""
+    if not _is_open(2):
+        yield
+        return
+    saved = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as text:
+            os.dup2(text.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(saved, 2)
+                text.seek(0)
+                told += [line for line in text.read().splitlines() if line.strip()]
+    finally:
         os.close(saved)
 
 
@@ -71,7 +93,7 @@ class Filter:
             sys.stderr.flush()
             sys.stderr = self._before
             os.dup2(self._real, 2)  # the pipe's last writing end is gone
-            self._thread.join()
+            self._thread.join(PATIENCE_S)  # longer only where a child of ours has the pipe too
             self._thread = None
             os.close(self._real)
 

@@ -21,7 +21,7 @@ from streamcnn.events import Event
 from streamcnn.listener import load_listeners, stream_rate
 from streamcnn.optional import keras_module
 from streamcnn.pipeline import Pipeline
-from streamcnn.sinks.recording import ALONE, Entry, Lost, Pair, Switched, control_path, control_track
+from streamcnn.sinks.recording import ALONE, End, Entry, Lost, Pair, Switched, control_path, control_track
 from streamcnn.sources.wav import AudioFile
 
 DEFAULT_BLOCK = 16384
@@ -254,7 +254,7 @@ class _Stream:
                     at += len(samples)
                     progress(len(samples))
                 if entry is None or entry.at > file.frames:
-                    break  # the samples that came before it were never written
+                    break  # the samples that came before it were never written; `check_end` and the End tell
                 if (entry.at, entry.sample) != (at, pipeline.sample):
                     raise InputError(
                         f"{control_path(path)}: sample {entry.sample} is said to be the file's frame {entry.at}, "
@@ -267,6 +267,13 @@ class _Stream:
                     case Switched():
                         yield from pipeline.switch(entry.net, on=entry.on)
             yield from pipeline.finish()
+            file.check_end()
+            last = max((entry.at for entry in track if isinstance(entry, Lost | Switched | End)), default=0)
+            if isinstance(track[-1], End) and last > file.frames:
+                raise AudioFileError(
+                    f"{path}: holds {file.frames:,} frames, its control track tells of {last:,}",
+                    "what is there has been replayed",
+                )
 
     def screened(self) -> list[Screened]:
         """Return the nets as a screen sees them."""

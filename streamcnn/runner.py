@@ -78,7 +78,7 @@ class Runner:
         self.net = identity(listener.graph)
         self.detector = listener.detector(stage.rate)
         self._engine = Engine(graph, scale=scale)
-        most = self._engine.max_output_frames(stage.most_frames)
+        most = self._engine.max_output_frames(max(stage.most_frames, kernels.PIECE))  # of silence too
         hits = self.detector.most_hits(most)
         self.most_records = hits + 1  # one that says how many were suppressed
         self._silence = np.zeros((kernels.PIECE, graph.input_channels), np.float32)
@@ -109,11 +109,12 @@ class Runner:
         """How many input frames its engine and its detector need before they decide as if they had seen all."""
         return (self._reach + self.detector.memory) * self._engine.hop
 
-    def flush(self, tail: np.ndarray | None, given: int) -> list[np.ndarray]:
+    def flush(self, tail: np.ndarray | None, given: int, lead: int) -> list[np.ndarray]:
         """End the engine's signal with its stage's last frames; return the scores that this adds, in pieces.
 
-        `given`: how many scores there were before.
+        `given`: how many scores there were before. `lead`: frames of silence that the engine is still to be given first.
         """
+        given += len(self._engine.process(np.zeros((lead, self._silence.shape[1]), np.float32))) if lead else 0
         parts = [] if tail is None else [self._engine.process(tail)]
         scores = np.concatenate([*parts, self._engine.flush()])
         masked = min(len(scores), max(0, int(self.detector.table[FRAME]) - given))

@@ -75,7 +75,7 @@ def load(text: str, path: Path) -> tuple[object, yaml.Node | None]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as error:  # of values that no tag fits
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: not valid YAML: brackets or indentation are hundreds of levels deep") from error
@@ -126,6 +126,10 @@ class _Check:
 
     def _check_scalar(self, node: yaml.ScalarNode) -> None:
         text = node.value
+        if node.tag.removeprefix(_TAG) not in ("str", "int", "float", "bool", "null", "merge"):
+            raise self._error(node, f"values of the tag '{node.tag.removeprefix(_TAG)}' are not read", "remove the tag")
+        if (node.style is None and node.tag == f"{_TAG}str") and re.fullmatch(r"[-+]?0[0-9]+", text):
+            return  # by its tag it is a text
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise self._error(node, "half of a surrogate pair (\\ud800 to \\udfff) is no character", "remove it")
         if node.style is not None:  # quoted, or a block

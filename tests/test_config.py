@@ -213,6 +213,10 @@ NET = "streams: [{name: s, nets: [{name: n, net: ramp}]}]\n"
         ('"\\ud800"', ["half of a surrogate pair"]),
         ('"\a"', ["x.yaml:2: the character U+0007 may not stand in YAML"]),
         ("1e39", ["finite number (float32)"]),
+        ("!!bool maybe", ["not valid YAML"]),
+        ("!!binary aGk=", ["x.yaml:2: values of the tag 'binary' are not read"]),
+        ("!!timestamp 2020-01-01", ["values of the tag 'timestamp' are not read"]),
+        ("!!str 012", ["expected a number, got the text '012'"]),
     ],
 )
 def test_numbers_that_programs_read_differently_are_refused(text: str, words: list[str]):
@@ -327,3 +331,20 @@ def test_endpoints_are_read():
     for text in ("tcp://*:5556", "tcp://127.0.0.1:0"):
         with pytest.raises(ValueError, match="to connect to"):
             endpoint.parse_peer(text)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"),
+    [
+        ("{r: x}", "expected a number, got the text 'x'"),
+        ("{a.b: 0.5}", "not all of its keys ('a.b')"),
+        ("{'': 1}", "not all of its"),
+    ],
+)
+def test_values_and_keys_of_mappings_are_named(threshold: str, said: str):
+    """Where a value belongs to a label, the wrong value is shown, and so are labels that are none."""
+    text = f"streams:\n- name: s\n  nets:\n  - {{name: n, net: r, detector: {{kind: peak, threshold: {threshold}}}}}"
+    with pytest.raises(ConfigError) as error:
+        config.parse(text, Path("x.yaml"))
+    assert str(error.value).startswith("x.yaml:4: at streams[0].nets[0].detector.threshold: ")
+    assert said in str(error.value)

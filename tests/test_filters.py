@@ -14,9 +14,10 @@ from streamcnn.config import Duration, Net, Peak, Source, Stream
 from streamcnn.errors import AudioFileError, ConfigError, RateError
 from streamcnn.events import Detection, Event, Flood
 from streamcnn.filters import HIGHEST, Chance, made_of_files, normalized_threshold
-from streamcnn.graph.graph import Graph, Node
+from streamcnn.graph.graph import Graph, NetInfo, Node
 from streamcnn.graph.layers import Conv1D, InverseNorm, Merge
-from streamcnn.listener import load_listeners
+from streamcnn.inference.kernels import PIECE
+from streamcnn.listener import Listener, load_listeners
 from streamcnn.pipeline import Pipeline
 from streamcnn.replaying import BatchReplay, replay
 from tests.contract import check_streaming_contract
@@ -269,7 +270,7 @@ def test_what_is_no_filter_is_refused(tmp_path: Path):
         (Net(name="c", template=silent), ConfigError, "silent.wav is silent"),
         (Net(name="c", template=written(tmp_path / "empty.wav", np.zeros(0))), AudioFileError, "no sound"),
         (Net(name="c", template=wide), ConfigError, "3 channels, the stream has 1"),
-        (Net(name="c", fir=long), ConfigError, "1048577 samples, at most 1048576"),
+        (Net(name="c", fir=long), ConfigError, "1,048,577 samples, at most 1,048,576"),
         (Net(name="c", fir=tmp_path / "words.txt"), ConfigError, "words.txt: holds no numbers"),
         (Net(name="c", fir=tmp_path / "square.npy"), ConfigError, r"shape \(3, 3\)"),
         (Net(name="c", fir=tmp_path / "nan.npy"), ConfigError, "NaN or Inf"),
@@ -383,3 +384,35 @@ def test_a_template_of_one_value_promises_nothing():
     """Its normalized score is 1 or -1: no probability can be promised."""
     with pytest.raises(ConfigError, match="one value"):
         normalized_threshold(1e-3, 1)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000])
+def test_silence_before_a_long_kernel_fits_at_any_rate(rate: int):
+    """What a net on a resampled stream makes of the silence behind a gap fits where its scores go."""
+    kernel = np.random.default_rng(0).normal(size=(8192, 1, 4)) / 100
+    graph = Graph.sequential([Conv1D(kernel=kernel)], 1, NetInfo(name="long", rate=rate))
+    pipeline = Pipeline("s", "x", RATE, 1, [Listener("long", graph, Peak(threshold=1e9))])
+    (runner,) = pipeline.runners
+    assert len(runner._scores) >= runner._engine.max_output_frames(PIECE)
+    for gap in range(1, 200, 7):
+        pipeline.process(np.zeros((5000 + gap, 1), np.float32))
+        pipeline.skip(gap, "a test")
+    pipeline.finish()
+
+
+@pytest.mark.parametrize("tail", [18, 24, 30, 200])
+def test_the_end_of_a_file_right_behind_a_gap_is_at_its_place(tail: int):
+    """With the edges that Keras has, a long kernel finds what stands between a gap and the end where a short one does."""
+    found = []
+    for taps in (8, 8192):
+        kernel = np.zeros((taps, 1, 1))
+        kernel[-1] = 1
+        graph = Graph.sequential([Conv1D(kernel=kernel)], 1, NetInfo(name="k", rate=8000))
+        x = np.zeros((20_000 + tail * 6, 1), np.float32)
+        x[19_700:20_003] = np.nan
+        x[-tail * 3] = 1
+        listeners = [Listener("k", graph, Peak(threshold=0.05))]
+        pipeline = Pipeline("s", "x", RATE, 1, listeners, mask_edges=False)
+        events = [*pipeline.process(x), *pipeline.finish()]
+        found.append([event.sample for event in events if isinstance(event, Detection)])
+    assert found[0] == found[1] != []

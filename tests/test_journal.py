@@ -14,6 +14,7 @@ import pytest
 
 from streamcnn.errors import InputError, JournalError
 from streamcnn.events import Event, from_json
+from streamcnn.sinks import host_clock
 from streamcnn.sinks import journal as journals
 from streamcnn.sinks.journal import Journal, Query, read
 from streamcnn.wire.subscriber import Subscriber
@@ -403,7 +404,7 @@ class Clock:
         monkeypatch.setattr(time, "time_ns", lambda: real() + round((self.ahead_s + self.waited_s) * 1e9))
         monkeypatch.setattr(time, "time", lambda: time.time_ns() / 1e9)
         monkeypatch.setattr(time, "monotonic", lambda: monotonic() + self.waited_s)
-        monkeypatch.setattr(time, "monotonic_ns", lambda: round(time.monotonic() * 1e9))
+        monkeypatch.setattr(host_clock, "uptime_ns", lambda: round(time.monotonic() * 1e9))
 
     def wait(self, span_s: float) -> None:
         """Let time pass."""
@@ -432,19 +433,32 @@ def test_a_jump_of_the_hosts_clock_erases_nothing(path: Path, monkeypatch: pytes
     journal.close()
 
 
-def test_a_jump_while_the_daemon_is_away_erases_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A daemon that starts with another date than that of its last event waits for a day too."""
+def test_a_jump_while_the_daemon_is_away_erases_nothing_at_once(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A daemon that starts with another date than that of its last event waits for an hour, and says so."""
     clock = Clock(monkeypatch)
     journal = Journal(path, keep_s=30 * 86400.0)
     events = journal.append([DETECTION])
     journal.close()
     clock.ahead_s = 40 * 86400.0
     journal = Journal(path, keep_s=30 * 86400.0)
-    clock.wait(3600)
+    clock.wait(1800)
     journal.tend()
     assert kept(path) == events
-    assert "jumped by +40.0 days" in journal.notice
-    clock.wait(86400)
+    assert "is 40.0 days old: for an hour" in journal.notice
+    clock.wait(3600)
     journal.tend()
     assert kept(path) == []  # it was no mistake
+    assert journal.notice is None
+    journal.close()
+
+
+def test_an_emptied_journal_is_told(path: Path):
+    """A file that was cut to nothing, or removed, while nobody ran is begun anew, with a word, and numbers go on."""
+    journal = Journal(path)
+    (event,) = journal.append([DETECTION])
+    journal.close()
+    path.write_bytes(b"")
+    journal = Journal(path)
+    assert "a new journal was begun" in journal.notice
+    assert journal.append([DETECTION])[0].seq > event.seq
     journal.close()

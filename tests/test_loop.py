@@ -34,7 +34,11 @@ class Live:
     """A pipeline beside a ring whose blocks a test writes, with whatever times it likes, of which `now_s` is now."""
 
     def __init__(
-        self, listeners: list[Listener] | None = None, now_s: float = 60.0, functions: np.ndarray | None = None
+        self,
+        listeners: list[Listener] | None = None,
+        now_s: float = 60.0,
+        functions: np.ndarray | None = None,
+        recording: Ring | None = None,
     ):
         self.lost, self._started_ns = 0, time.monotonic_ns() - round(now_s * SECOND)
         self.ring, self.news = Ring(1, 4 * RATE), Bell()
@@ -43,7 +47,8 @@ class Live:
         if functions is not None:
             self.pipeline._functions = functions
             self.pipeline._table[FUNCTIONS_AT] = functions.ctypes.data
-        self._thread = threading.Thread(target=self.pipeline.listen, args=(self.ring, self.news), daemon=True)
+        arguments = (self.ring, self.news, recording)
+        self._thread = threading.Thread(target=self.pipeline.listen, args=arguments, daemon=True)
         self._thread.start()
 
     def write(
@@ -178,6 +183,36 @@ def test_what_the_server_dropped_at_the_beginning_of_a_stop_is_missing_there():
     assert abs(gap.frames - 6.5 * RATE) <= gap.frames_error < 200
     first, second = (event.sample - gap.frames for event in events if isinstance(event, Detection))
     assert (first, second) == (2 * RATE + 100_000, 5 * RATE + 10_000)
+
+
+def test_a_report_within_what_was_kept_does_not_take_the_loss_behind_it():
+    """A driver's report among frames that were kept is a gap of unknown length; what is missing is missing behind them."""
+    live = Live(now_s=12.05)
+    live.write(np.zeros(2 * RATE, np.float32), _seconds)
+    live.settle()
+    live.write(np.zeros(RATE, np.float32), lambda at: max(at / RATE, 12.0))
+    live.write(ramps([10_000], RATE), lambda at: max(at / RATE, 12.0), flagged=True)
+    live.write(ramps([10_000], RATE // 2), _seconds, lost=8 * RATE)
+    events = live.end()
+    reported, missing = _gaps(events)
+    assert (reported.start_sample, reported.frames, reported.frames_error) == (3 * RATE, 0, None)
+    assert missing.start_sample == pytest.approx(4 * RATE, abs=BLOCK)
+    assert abs(missing.frames - 8 * RATE) <= missing.frames_error < 200
+    first, second = (event.sample for event in events if isinstance(event, Detection))
+    assert (first, second - missing.frames) == (3 * RATE + 10_000, 4 * RATE + 10_000)
+
+
+@pytest.mark.parametrize("late_s", [0.0, 3.0])
+def test_a_recording_that_nobody_reads_stops_no_inference(late_s: float):
+    """After a driver's report, or after a stop, a disk that hangs costs the recording its frames, and nothing else."""
+    live = Live(now_s=2.0 + late_s + 0.05, recording=Ring(1, RATE // 2))
+    live.write(np.zeros(2 * RATE, np.float32), _seconds)
+    live.settle()
+    held = 2.0 + late_s
+    live.write(ramps([10_000], 3 * RATE), lambda at: max(at / RATE, held), flagged=late_s == 0)
+    live.write(np.zeros(RATE, np.float32), lambda at: max(at / RATE, held), fits=False)
+    wait_until(lambda: live.pipeline.sample >= 5 * RATE, "the loop to go on")
+    live.end()
 
 
 def test_what_the_ring_cannot_take_after_a_stop_is_not_blamed_on_inference():

@@ -234,3 +234,29 @@ def test_a_writer_that_dies_or_hangs_is_noticed(watched: Watched, number: signal
 
     wait_until(health_without_a_feed, "the watchdog to starve")
     assert watched.daemon.poll() is None
+
+
+@pytest.mark.parametrize("name", ["f64le", "s16le", "s24le", "f32be"])
+def test_silence_first_hides_no_other_format(piped, name: str):
+    """Zeros are alike in all formats; what follows them is looked at as if it came first."""
+    data = encoded(np.concatenate([np.zeros(20_000), speech(20_000)]), name)
+    assert "--format" in refused(piped(data))
+
+
+def test_silence_first_hides_no_second_channel(piped):
+    """Two channels in turn are found behind silence too."""
+    stereo = np.repeat(ramps([120_000], 3 * RATE, noise=0.01), 2)
+    stereo[: 3 * RATE] = 0
+    assert "--width 2" in refused(piped(stereo.astype("<f4").tobytes()))
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=4))
+def test_few_values_in_turn_are_no_doubles(values: list[float]):
+    """A tone, or a trigger's signal, of a few whole values is float32."""
+    assert pcm.what_else(np.resize(np.array(values, "<f4"), 4096).tobytes()) is None
+
+
+def test_a_stated_format_is_not_doubted_for_two_bytes(piped):
+    """Samples that begin as an MP3 does are samples, where somebody says so."""
+    signal_ = np.concatenate([np.array([-1025, 50], "<i2"), np.round(ramps([700], 20_000) * 32_000).astype("<i2")])
+    assert detections(piped(signal_.tobytes(), "--format", "s16le")) == [702]

@@ -174,3 +174,32 @@ def test_a_whole_file_is_read_without_a_word(tmp_path: Path, suffix: str, subtyp
     path = tmp_path / f"x.{suffix}"
     soundfile.write(path, SOUND, RATE, subtype, format=suffix.upper())
     assert (len(heard(path)[0]), heard(path)[1]) == (len(SOUND), "")
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [bytes(300), b"TAG" + bytes(125), b"ID3\x04" + bytes(200), struct.pack("<4sI", b"LIST", 4) + b"INFO" + bytes(90),
+     struct.pack("<4sI", b"LIST", 900) + b"INFO"],
+    ids=["padding", "id3v1", "id3v2", "a chunk and padding", "a chunk that is cut off"],
+)  # fmt: skip
+def test_what_programs_put_behind_the_sound_is_no_sound(tmp_path: Path, behind: bytes):
+    """Padding and tags behind a finished file are left alone, whether they are whole chunks or not."""
+    path = wav(tmp_path / "x.wav")
+    path.write_bytes(path.read_bytes() + behind)
+    assert (len(heard(path)[0]), heard(path)[1]) == (len(SOUND), "")
+
+
+def test_a_packed_aiff_is_whole(tmp_path: Path):
+    """In an AIFF-C that is compressed the header counts packets, not frames: it is read without a word."""
+    path = tmp_path / "x.aiff"
+    soundfile.write(path, SOUND, RATE, "IMA_ADPCM", format="AIFF")
+    samples, said = heard(path)
+    assert (len(samples) >= len(SOUND), said) == (True, "")
+
+
+@pytest.mark.parametrize("suffix", ["au", "snd", "vox", "gsm"])
+def test_a_text_is_no_sound_whatever_its_name(tmp_path: Path, suffix: str):
+    """A file without a header is not taken for sound because of its name."""
+    (tmp_path / f"x.{suffix}").write_text("words " * 1000)
+    with pytest.raises(AudioFileError, match="cannot be read as sound"):
+        AudioFile(tmp_path / f"x.{suffix}")

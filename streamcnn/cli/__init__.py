@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -113,6 +114,8 @@ def main() -> None:
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the life of the process)
     sys.stdout = _Named(sys.stdout, "standard output")
+    if not sys.warnoptions:  # they are for programmers; users are told by errors
+        warnings.simplefilter("ignore")
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()

@@ -37,6 +37,7 @@ LONGEST_WAIT_S = 120.0  # for another process; one that is stopped must not stop
 SAID_AFTER_S = 0.5
 POLL_S = 0.02
 _lock = threading.Lock()
+_given_up: set[Path] = set()
 
 
 class Told:
@@ -144,8 +145,9 @@ def _locked(folder: Path) -> Iterator[bool]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 free = False
-                if waited_s > LONGEST_WAIT_S:
+                if waited_s > LONGEST_WAIT_S or folder in _given_up:
                     free = True
+                    _given_up.add(folder)  # its holder is stopped: that is not waited for again
                     break
                 if waited_s > SAID_AFTER_S and not said:
                     said = True

@@ -7,6 +7,7 @@ that is.
 
 import os
 import re
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,8 @@ def load_keras(path: str | os.PathLike[str]) -> "keras_types.Model":
     _refuse_bomb(path)
     keras = keras_module()
     try:
-        with quiet_libraries():
+        with quiet_libraries(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a file holds beside a model, it says to whoever made it
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever its parts raise; all of it means that the file cannot be loaded
         reason = " ".join(str(error).split()) or repr(error)

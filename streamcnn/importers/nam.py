@@ -52,7 +52,8 @@ class _Weights:
     """The flat list, taken piece by piece."""
 
     def __init__(self, values: list[float]):
-        self._values = np.array(values, np.float32)
+        with np.errstate(over="ignore"):  # what is beyond float32 is refused where it comes to stand
+            self._values = np.array(values, np.float32)
         self._taken = 0
         if self._values.ndim != 1:
             raise ValueError("weights are no flat list")
@@ -99,7 +100,8 @@ def _convnet(config: dict, weights: _Weights) -> list[Node]:
         chain(f"block{k}/conv", L.Conv1D(kernel=kernel, bias=bias, dilation=int(dilation)))
         if normalized:
             mean, variance, gamma, beta = (weights.take(channels).astype(np.float64) for _ in range(4))
-            scale = gamma / np.sqrt(variance + float(weights.take(1)[0]))
+            with np.errstate(invalid="ignore", divide="ignore"):  # refused as NaN or Inf, by its layer
+                scale = gamma / np.sqrt(variance + float(weights.take(1)[0]))
             chain(f"block{k}/norm", L.Affine(scale=scale, offset=beta - mean * scale))
         chain(f"block{k}/activation", _function(config["activation"]))
         inputs = channels

@@ -7,6 +7,7 @@ it runs.
 
 import io
 import pickle
+import pickletools
 import re
 from os import PathLike
 from pathlib import Path
@@ -52,6 +53,9 @@ def import_pickle(
         raise NetFileError(f"{path}: {error.message}", error.remedy) from error
 
 
+_STRANGE = ("NEXT_BUFFER", "READONLY_BUFFER", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4")
+
+
 def _arrays(path: Path) -> list[np.ndarray]:
     try:
         data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
@@ -59,6 +63,7 @@ def _arrays(path: Path) -> list[np.ndarray]:
         raise NetFileError(f"{path}: cannot be read: {error.strerror}") from error
     if data is None:
         raise NetFileError(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no list of weights is")
+    _refuse_strange(path, data)
     try:
         content = _Restricted(io.BytesIO(data)).load()
     except pickle.UnpicklingError as error:
@@ -128,6 +133,18 @@ _STAND_INS = {
     **{(f"numpy.{package}.multiarray", "_reconstruct"): _Pickled for package in ("core", "_core")},
     **{(f"numpy.{package}.numeric", "_frombuffer"): _from_buffer for package in ("core", "_core")},
 }
+
+
+def _refuse_strange(path: Path, data: bytes) -> None:
+    """Refuse, before it is read, a pickle that asks for more memory than it has bytes, or for what no list of arrays needs."""
+    try:
+        for code, argument, _ in pickletools.genops(data):
+            if code.name in _STRANGE or (code.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data)):
+                raise NetFileError(f"{path}: damaged, or not a list of weights: it has the code {code.name} {argument!r}")
+    except NetFileError:
+        raise
+    except Exception as error:
+        raise NetFileError(f"{path}: damaged, or not a pickle: {error!r}") from error
 
 
 class _Restricted(pickle.Unpickler):

@@ -71,6 +71,7 @@ from streamcnn.inference.tables import (
 )  # fmt: skip
 from streamcnn.ring import (
     AGE,
+    ALLOWED,
     BLOCK_COLUMNS,
     CAPACITY,
     CLOSED,
@@ -100,7 +101,7 @@ from streamcnn.ring import SAMPLE as FIRST_SAMPLE
 from streamcnn.ring import WRITTEN as BLOCKS_WRITTEN
 from streamcnn.system import MONOTONIC, REALTIME, SECOND, go_to_sleep, look, now, publish, rest
 
-ROOM_MS = 1
+ROOM_MS, LONGEST_WAIT_MS = 1, 1000
 HOLD, LONGEST_HOLD, LOOK_MS = 300_000_000, 5_000_000_000, 10  # ns, ns
 FALL = 5_000_000  # ns: blocks that become less late by that are still catching up
 TELLING = 50_000_000  # ns: an age that is beyond the block's own duration by that says something
@@ -166,18 +167,22 @@ def judge(stream, ring):
     """Let blocks come in until none is less late than those before, and note how late they stay."""
     at, functions, place = address_of(ring), stream[FUNCTIONS_AT], address_of(stream) + 8 * PLACE
     block = block_at(ring, ring[READ])
-    first, began = late(stream, block), block[BLOCK_ARRIVED]
-    least, fell, time = NEVER, began, now(functions, MONOTONIC, place)
-    while not look(at + 8 * CLOSED) and time - fell < HOLD and time - began < LONGEST_HOLD:
+    first, least = late(stream, block), NEVER
+    # Counted in rests of our own, not by the clock: a process that was stopped again has not looked meanwhile.
+    held, looked = 0 if first > PAUSE else max(0, now(functions, MONOTONIC, place) - block[BLOCK_ARRIVED]), 0
+    while True:
         if first != UNKNOWN:
             # Also of blocks that the ring could not take: it may be full of what is late.
             end = look(at + 8 * HEARD_END)
             newest = look(at + 8 * HEARD_AT) - due(stream, end + stream[SHIFT])
-            if newest < least - FALL:
-                fell = time
+            if newest < least - FALL and looked:
+                held = 0
             least = min(least, newest)
+        if look(at + 8 * CLOSED) or held >= HOLD or looked >= LONGEST_HOLD:
+            break
         rest(functions, LOOK_MS, place)
-        time = now(functions, MONOTONIC, place)
+        held += LOOK_MS * 1_000_000
+        looked += LOOK_MS * 1_000_000
     if first != UNKNOWN:
         least = max(0, min(least, least_late(stream, ring)))
     stream[JUDGED_LATE] = UNKNOWN if first == UNKNOWN else least
@@ -242,16 +247,22 @@ def can_keep(stream, frames):
 @kernel
 def is_catching_up(stream, arrived):
     """Whether a block comes with others that were kept for us, and there is room for those that will come."""
-    ring = integers(stream[RING_AT])
-    crowded = 16 * (look(stream[RING_AT] + 8 * FRAMES_IN) - ring[FRAMES_OUT]) > 15 * ring[CAPACITY]
-    return arrived != UNKNOWN and arrived <= stream[JUDGED_UNTIL] and not crowded
+    at = stream[RING_AT]
+    ring = integers(at)
+    crowded = 16 * (look(at + 8 * FRAMES_IN) - ring[FRAMES_OUT]) > 15 * look(at + 8 * ALLOWED)
+    late = stream[JUDGED_BACKLOG] and arrived != UNKNOWN and arrived <= stream[JUDGED_UNTIL]
+    return late and not crowded and not look(at + 8 * CLOSED)
 
 
 @kernel
 def keep(stream, source, frames, arrived, age, flags, lost, error, cause):
     """Hand a block, of which the first frame is the stream's next one, to the recording."""
+    waited_ms = 0
     while not can_keep(stream, frames) and (stream[PATIENT] or is_catching_up(stream, arrived)):
         rest(stream[FUNCTIONS_AT], ROOM_MS, address_of(stream) + 8 * PLACE)
+        waited_ms += ROOM_MS
+        if waited_ms > LONGEST_WAIT_MS:  # its disk hangs
+            stream[JUDGED_BACKLOG] = 0
     producer = integers(stream[RECORDING])
     integers(producer[PRODUCERS_RING])[NEXT_SAMPLE] = stream[SAMPLE]
     push(producer, source, stream[CHANNELS], 0, frames, arrived, age, flags, lost, error, cause)
@@ -274,7 +285,7 @@ def take(stream, ring, block, suspicious):
     """Take a block from the ring: what is missing before it, and the block itself."""
     follow_switches(stream)
     sample, frames, rate = block[FIRST_SAMPLE] + stream[SHIFT], block[FRAMES], stream[RATE]
-    lost, error, cause = sample - stream[SAMPLE], 0, TOO_SLOW
+    lost, error, cause, is_told_later = sample - stream[SAMPLE], 0, TOO_SLOW, False
     if lost and stream[KNOWN] and due(stream, stream[SAMPLE]) <= stream[JUDGED_UNTIL]:
         cause = SUSPENDED
     if suspicious:
@@ -283,8 +294,11 @@ def take(stream, ring, block, suspicious):
         accuracy = UNKNOWN if stays == UNKNOWN else max(1, spread * rate // SECOND)
         missing = max(0, stays) * rate // SECOND
         lasts = frames * SECOND // rate
+        if reported and stream[JUDGED_BACKLOG] and not is_behind_loss(stream, block, spread + lasts):
+            # How much was lost here is not known by itself: it is a part of what is missing behind all that was kept.
+            error, cause, is_told_later = UNKNOWN, DRIVER, True
         # A source that paused, and then sent all that it had, has lost nothing.
-        if reported or (missing > accuracy + frames and is_behind_loss(stream, block, spread + lasts)):
+        elif reported or (missing > accuracy + frames and is_behind_loss(stream, block, spread + lasts)):
             lost, error = lost + missing, accuracy
             cause = DRIVER if reported else SUSPENDED if stream[JUDGED_BACKLOG] else STALLED
             stream[SHIFT] += missing
@@ -294,7 +308,7 @@ def take(stream, ring, block, suspicious):
         wait_for_room(stream)
         call(stream[SKIPPING], (address_of(stream), lost, error, cause))
         stream[PAIR_UNTIL] = 0
-        if error:
+        if error and not is_told_later:
             stream[EPOCH] += 1
             publish(address_of(stream) + 8 * KNOWN, 0)
     else:

@@ -47,6 +47,8 @@ TIDIED = 20_000  # events that are removed at once, at most
 SCRUBBED = 2_000  # rows that are looked at every TIDY_S
 BUSY_S = 10.0
 MOST_SEQ = 2**63 - 1
+MOST_RESERVED = 2**62
+UNKNOWN = -1  # of which number a row was
 _TRANSIENT = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")
 
 _SCHEMA = """
@@ -88,7 +90,7 @@ class Journal:
         self.path = path
         self._failure: str | None = None
         self._damaged: set[int] = set()  # numbers of rows
-        self._scrubbed = 0  # up to which number
+        self._scrubbed = -MOST_SEQ  # up to which number
         self._clock = HostClock()
         self.publisher = secrets.token_hex(8)
         self._keep_s, self._most_bytes = keep_s, most_bytes
@@ -259,20 +261,25 @@ class Journal:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")  # only when the log begins anew; `_sync` does the rest
             db.execute("PRAGMA wal_autocheckpoint = 0")
+            _refuse_foreign(db, self.path)
             if version == 0:
                 if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                     raise InputError(f"{self.path}: is a database, but no journal", "give journal.path another name")
                 state = f"INSERT INTO state VALUES ('publisher', '{self.publisher}'), ('reserved', {self._seq});"
                 marks = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
                 db.executescript(f"BEGIN; {_SCHEMA} {state} {marks} COMMIT;")
+                if self._aside is None and self._reserved_before():
+                    self._aside = f"{self.path}: was empty, or gone; a new journal was begun"
             state = dict(db.execute("SELECT name, value FROM state"))
-            if not isinstance(state.get("publisher"), str) or not isinstance(state.get("reserved"), int):
+            reserved = state.get("reserved")
+            if not isinstance(state.get("publisher"), str) or not isinstance(reserved, int) or reserved > MOST_RESERVED:
                 raise InputError(
                     f"{self.path}: is a journal that lacks its own state", "give journal.path another name"
                 )
             self.publisher, self._reserved = state["publisher"], state["reserved"]
             self._seq = self._settled = max(self._seq, self._reserved, self._reserved_before())
-            self._last = {**_topics(db), **self._last}
+            for topic, seq in _topics(db):
+                self._last[topic] = max(seq, self._last.get(topic, 0))
             (newest_us,) = db.execute("SELECT max(at) FROM events WHERE typeof(at) = 'integer'").fetchone()
             self._clock.compare(None if newest_us is None else newest_us / 1e6)
         except BaseException:
@@ -319,7 +326,8 @@ class Journal:
     def _reserved_before(self) -> int:
         """Return up to where numbers were reserved, 0 where that is not known."""
         text = os.pread(self._locked, 20, 0)
-        return int(text) if text.isdigit() else 0
+        number = int(text) if text.isdigit() else 0
+        return number if number <= MOST_RESERVED else 0
 
     def _tidy(self) -> bool:
         """Remove some of what is too old or too much; return whether there may be more."""
@@ -341,7 +349,7 @@ class Journal:
         bounds = "WHERE seq > ? ORDER BY seq LIMIT ?"
         rows = [_checked(values) for values in self._db.execute(f"{_COLUMNS} {bounds}", (self._scrubbed, SCRUBBED))]
         self._damaged |= {row.seq for row, is_whole in rows if not is_whole}
-        self._scrubbed = rows[-1][0].seq if len(rows) == SCRUBBED else 0
+        self._scrubbed = rows[-1][0].seq if len(rows) == SCRUBBED else -MOST_SEQ
 
     @contextlib.contextmanager
     def _troubles(self) -> Iterator[None]:
@@ -355,7 +363,7 @@ class Journal:
                     self._set_aside(error)
             else:
                 self._failed(error)
-        except (JournalError, InputError, OSError) as error:  # of a file that was moved or changed under us
+        except (JournalError, InputError, OSError, UnicodeDecodeError) as error:  # of a file that was changed under us
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
@@ -406,7 +414,10 @@ class Journal:
         if self._reader is None:
             raise JournalError(f"{self.path}: cannot be read just now", "see the daemon's health")
         try:
-            return _page(self._reader, topics, after, most, upto)
+            names = [name for name, last in list(self._last.items()) if last > after and name.startswith(tuple(topics))]
+            return _page(self._reader, None if "" in topics else names, after, most, upto)
+        except UnicodeDecodeError as error:  # of SQLite's own message
+            raise JournalError(f"{self.path}: cannot be read: it is damaged", "see 'streamcnn events'") from error
         except sqlite3.Error as error:
             if _is_damage(error):
                 self._damage = error  # whoever writes it sets it aside
@@ -438,12 +449,19 @@ def read(path: Path, query: Query = _ALL) -> Iterator[Kept | int]:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
                 raise _other_version(path, version)
+            _refuse_foreign(db, path)
+            db.execute("BEGIN")  # one state of it, whoever writes meanwhile
+            (left,) = db.execute("SELECT count(*) FROM events INDEXED BY events_at WHERE at >= ?", (since_us,)).fetchone()
             for values in db.execute(f"{_COLUMNS} WHERE at >= ? ORDER BY seq", (since_us,)):
+                left -= 1
                 row, is_whole = _checked(values)
                 if not is_whole:
                     yield row.seq
                 elif _fits(row.topic, query):
                     yield row
+            yield from (UNKNOWN for _ in range(left))  # rows that the index has, and nobody finds
+    except UnicodeDecodeError as error:  # of SQLite's own message
+        raise JournalError(f"{path}: cannot be read: it is damaged", "is it a journal of streamcnn?") from error
     except sqlite3.Error as error:
         raise JournalError(f"{path}: cannot be read: {error}", "is it a journal of streamcnn?") from error
 
@@ -462,7 +480,14 @@ def _checked(values: tuple) -> tuple[Kept, bool]:
         row = Kept(seq, int(at_us), bytes(topic).decode(), bytes(payload).decode())
     except (ValueError, TypeError):
         return Kept(seq, 0, "", ""), False
-    return row, _crc(row) == crc
+    return row, seq > 0 and _crc(row) == crc
+
+
+def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database in which something else happens than what we wrote: views can be endless, triggers undo writes."""
+    kinds = {kind for (kind,) in db.execute("SELECT CAST(type AS BLOB) FROM sqlite_master")}
+    if not kinds <= {b"table", b"index"}:
+        raise InputError(f"{path}: is a database, but no journal: it has views or triggers", "give journal.path another name")
 
 
 def _other_version(path: Path, version: int) -> InputError:
@@ -480,24 +505,27 @@ def _is_damage(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
-def _topics(db: sqlite3.Connection) -> dict[str, int]:
-    """Return the number of each topic's last event."""
-    rows = db.execute("SELECT CAST(topic AS BLOB), seq FROM topics WHERE typeof(seq) = 'integer'")
-    return {bytes(topic).decode(errors="replace"): seq for topic, seq in rows if topic is not None}
+def _topics(db: sqlite3.Connection) -> Iterator[tuple[str, int]]:
+    """Yield topics with numbers of events, the last ones among them: also of events that are gone, and what is there."""
+    for rows in ("seq FROM topics", "max(seq) FROM events GROUP BY topic"):
+        for topic, seq in db.execute(f"SELECT CAST(topic AS BLOB), {rows}"):
+            if topic is not None and isinstance(seq, int) and seq > 0:
+                yield bytes(topic).decode(errors="replace"), seq
 
 
-def _page(db: sqlite3.Connection, topics: Sequence[str], after: int, most: int, upto: int) -> list[tuple[Kept, bool]]:
-    """Return a page of a journal's file, of each row whether it is as it was written.
+def _page(
+    db: sqlite3.Connection, topics: Sequence[str] | None, after: int, most: int, upto: int
+) -> list[tuple[Kept, bool]]:
+    """Return a page of a journal's file, of some topics or all, of each row whether it is as it was written.
 
     Topic by topic, each from the index: one index over all topics of a prefix would have to be sorted, and to scan what is
     newer may mean millions of events of other topics.
     """
     bounds = "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-    if "" in topics:
+    if topics is None:
         return [_checked(row) for row in db.execute(f"{_COLUMNS} WHERE {bounds}", (after, upto, most))]
-    names = [name for name, last in _topics(db).items() if last > after and name.startswith(tuple(topics))]
     one = f"{_COLUMNS} WHERE topic = ? AND {bounds}"
-    each = ((_checked(row) for row in db.execute(one, (name, after, upto, most))) for name in names)
+    each = ((_checked(row) for row in db.execute(one, (name, after, upto, most))) for name in topics)
     return [row for row, _ in zip(heapq.merge(*each), range(most), strict=False)]
 
 

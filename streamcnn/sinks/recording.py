@@ -131,7 +131,12 @@ def control_track(path: str | Path) -> list[Entry] | None:
 def _contradiction(entries: list[Entry]) -> str | None:
     """Return what is wrong with the last of some entries, by those before it."""
     entry, first = entries[-1], entries[0]
-    if not isinstance(first, Session) or not isinstance(entry, Pair):
+    if not isinstance(first, Session) or isinstance(entry, Session):
+        return None
+    if not isinstance(entry, Pair):
+        earlier = next((one for one in reversed(entries[:-1]) if isinstance(one, Lost | Switched | End)), None)
+        if earlier is not None and (isinstance(earlier, End) or entry.at < earlier.at or entry.sample < earlier.sample):
+            return f"frame {entry.at:,}, sample {entry.sample:,}, behind frame {earlier.at:,}, sample {earlier.sample:,}"
         return None
     if not first.clocked:
         return "a time of the card's clock, of a session whose source has none"

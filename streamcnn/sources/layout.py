@@ -32,6 +32,8 @@ class _Chunks(NamedTuple):
 
 _RIFF, _RIFX = _Chunks("<", 4, 4, False, 2), _Chunks(">", 4, 4, False, 2)
 _W64, _CAF = _Chunks("<", 16, 8, True, 8), _Chunks(">", 4, 8, False, 1)
+_PLAIN = (b"NONE", b"twos", b"sowt", b"fl32", b"FL32", b"fl64", b"FL64", b"in24", b"in32", b"ni24", b"ni32", b"ulaw", b"ULAW",
+          b"alaw", b"ALAW", b"raw ")  # fmt: skip
 _FAR = 1 << 20  # chunks; a file that has more is none
 
 
@@ -159,26 +161,39 @@ def _chunks(file: _File, form: _Chunks, place: int) -> list[tuple[bytes, int, in
     return found
 
 
-def _holds_chunks(file: _File, form: _Chunks, place: int) -> bool:
-    """Whether real chunks stand at a place, up to the end of the file; or hardly anything does."""
-    if file.length - place < form.name + form.size:
-        return not any(file.at(place, form.name + form.size))
-    for name, _, content, size in _chunks(file, form, place):
-        is_name = all(32 <= byte < 127 for byte in name) if form.name == 4 else name[4:] == _GUID
-        if not is_name or size < 0 or content + size > file.length + 1:
-            return False
-    return True
+def _holds_chunks(file: _File, form: _Chunks, place: int, *, is_closed: bool) -> bool:
+    """Whether what stands at a place is no sound: real chunks, tags that programs put behind files, or padding.
+
+    `is_closed`: the header's own size ends here too.
+    """
+    head = file.at(place, PADDING)
+    if is_closed and not any(head) and file.length - place <= PADDING:
+        return True
+    if head[:3] == b"ID3" or (head[:3] == b"TAG" and file.length - place == 128):
+        return True
+    chunks = _chunks(file, form, place)
+    if not chunks:
+        return False
+    name, _, content, size = chunks[0]  # behind a whole one there is no sound any more
+    is_name = all(32 <= byte < 127 for byte in name) if form.name == 4 else name[4:] == _GUID
+    return is_name and size >= 0 and (content + size <= file.length + 1 or name in _KNOWN)
 
 
+PADDING = 4096  # bytes of zeros that fill up a file
+_KNOWN = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"cue ", b"smpl", b"PEAK", b"JUNK", b"fact", b"guan", b"wamd", b"afsp")
 _GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # behind the first four bytes of W64's names
 
 
-def _measured(file: _File, form: _Chunks, start: int, said: int | None, least: int) -> int:
-    """Return how many bytes of sound there are; `least`: a frame."""
+def _measured(
+    file: _File, form: _Chunks, start: int, said: int | None, least: int, *, closes_at: int = 0
+) -> int:
+    """Return how many bytes of sound there are; `least`: a frame; `closes_at`: where the header says that the file ends."""
     if said is None or said > file.length - start:
-        return file.length - start
+        return max(0, file.length - start)
     ends = {start + said + -said % form.multiple, start + said}  # some writers forget the padding
-    if file.length - (start + said) < max(least, 1) or any(_holds_chunks(file, form, end) for end in ends):
+    if (file.length - start) // least == said // least:
+        return said
+    if any(_holds_chunks(file, form, end, is_closed=end == closes_at) for end in ends):
         return said
     return file.length - start
 
@@ -199,8 +214,12 @@ def _wav(path: Path, file: _File, magic: bytes) -> Layout | None:
         said = file.number(large + 8, "<Q") if said == 0xFFFFFFFF else said
     elif said in UNKNOWN:
         said = None
-    actual = _measured(file, form, start, said, frame)
-    actual -= actual % frame if said is None or actual > said else 0
+    actual = _measured(file, form, start, said, frame, closes_at=8 + file.number(4, form.order + "I"))
+    if said is not None and actual == said:
+        if any(name == b"data" for name, *_ in _chunks(file, form, start + said + -said % form.multiple)):
+            raise AudioFileError(f"{path}: has two chunks of samples", "cut it into two files")
+    elif said is None or actual > said:
+        actual -= actual % frame
     if large is not None:
         patches = {large: struct.pack("<QQQ", start + actual - 8, actual, actual // frame), at: b"\xff" * 4}
     else:
@@ -238,9 +257,10 @@ def _aiff(file: _File) -> Layout | None:
     comm, (at, content, size) = chunks[b"COMM"][1], chunks[b"SSND"]
     channels, frames, bits = (file.number(comm + place, form) for place, form in ((0, ">H"), (2, ">I"), (6, ">H")))
     frame, skipped = max(1, channels * -(-bits // 8)), 8 + file.number(content, ">I")
-    start, said = content + skipped, max(0, min(size - skipped, frames * frame))
-    actual = _measured(file, _RIFX, start, said, frame)
-    actual -= actual % frame
+    packed = file.at(8, 4) == b"AIFC" and file.at(comm + 18, 4) not in _PLAIN  # there COMM counts packets
+    start, said = content + skipped, max(0, size - skipped if packed else min(size - skipped, frames * frame))
+    actual = _measured(file, _RIFX, start, said, 1 if packed else frame)
+    actual -= 0 if packed else actual % frame
     patches = {
         4: struct.pack(">I", min(start + actual - 8, 0xFFFFFFFF)),
         comm + 2: struct.pack(">I", min(actual // frame, 0xFFFFFFFF)),

@@ -64,9 +64,13 @@ def decode(data: bytes, name: str) -> np.ndarray:
         return values.astype(np.float32)
 
 
-def file_kind(head: bytes) -> str | None:
-    """Return what kind of file begins with these bytes, at least HEAD; None for what may be samples."""
-    return next((kind for pattern, kind in _HEADS if re.match(pattern, head, re.DOTALL)), None)
+def file_kind(head: bytes, *, is_stated: bool = False) -> str | None:
+    """Return what kind of file begins with these bytes, at least HEAD; None for what may be samples.
+
+    `is_stated`: somebody says that they are; then two bytes prove nothing.
+    """
+    kinds = [(pattern, kind) for pattern, kind in _HEADS if not is_stated or not pattern.startswith(rb"\xff")]
+    return next((kind for pattern, kind in kinds if re.match(pattern, head, re.DOTALL)), None)
 
 
 def what_else(data: bytes, *, begun: bool = False) -> Finding | None:
@@ -96,6 +100,11 @@ def what_else(data: bytes, *, begun: bool = False) -> Finding | None:
     return None
 
 
+def is_telling(data: bytes) -> bool:
+    """Whether bytes hold enough values that are not zero for something to be said of them."""
+    return np.count_nonzero(np.frombuffer(data, "<u4") & 0x7FFFFFFF) >= FEWEST
+
+
 def looks_like_two_channels(values: np.ndarray) -> bool:
     """Whether values of one channel are those of two equal, or nearly equal ones in turn, float32 (n,)."""
     values = values[: len(values) // 2 * 2]
@@ -123,6 +132,9 @@ def _is_double(data: bytes, kind: str) -> bool:
     if len(loud) < FEWEST or np.count_nonzero((loud >= LEAST) & (loud <= MOST)) < 0.99 * len(loud):
         return False
     halves = np.frombuffer(whole, kind[0] + "u4").reshape(-1, 2)
+    high = halves[:, 1 if kind[0] == "<" else 0][size != 0] & 0x7FFFFFFF
+    if len(np.unique(high)) < FEWEST // 4:  # a few values in turn: they may be pairs of floats as well
+        return False
     low = halves[:, 0 if kind[0] == "<" else 1][size != 0] & 0x7FFFFFFF
     with np.errstate(invalid="ignore"):
         low_size = np.abs(low.view(np.float32), dtype=np.float64)

@@ -16,6 +16,7 @@ from streamcnn.sources.live import ThreadedSource
 
 _POLL_S = 0.1
 BLOCK = 4096  # frames
+UNTOLD_BYTES = 1 << 15  # that are looked at again, as long as they say too little
 FIRST, FIRST_S = 1024, 0.25  # frames that are looked at before any is used, where so many come in that time
 PIPED = "pipe raw frames: ffmpeg -i FILE -f f32le -ac 1 -ar RATE - | streamcnn run --device -"
 
@@ -44,6 +45,9 @@ class Raw(ThreadedSource):
         self._width = width or max(select_channels)
         self._columns = [channel - 1 for channel in select_channels]
         self._fd = file.fileno()
+        self._frame = pcm.FORMATS[self._format][0] * self._width  # bytes
+        self._begun: int | None = None  # with which frame something came that is no silence, and is what it is said to be
+        self._untold = b""
 
     @property
     def title(self) -> str:
@@ -55,7 +59,7 @@ class Raw(ThreadedSource):
         data, given, ended = self._first(frame_bytes), 0, False
         if not data and not self._stopping.is_set():
             raise SourceLostError("standard input ended before its first frame", "did what writes into it fail?")
-        kind = pcm.file_kind(data[: pcm.HEAD])
+        kind = pcm.file_kind(data[: pcm.HEAD], is_stated=not self._checked)
         if kind is not None:
             raise InputError(f"standard input is {kind}, not raw frames", f"'replay' reads files; or {PIPED}")
         while not self._stopping.is_set():
@@ -102,8 +106,13 @@ class Raw(ThreadedSource):
         """Refuse bytes that are not what they are taken for; `given`: how many frames came before them."""
         if not self._checked:
             return
-        found = pcm.what_else(data, begun=given > 0)
-        if found is not None and given:
+        if self._begun is None:  # silence, or too little to tell: it counts with what follows
+            data = self._untold + data
+            self._untold = data = data[len(data) - min(len(data), UNTOLD_BYTES) // self._frame * self._frame :]
+        found = pcm.what_else(data, begun=self._begun is not None)
+        if found is None and self._begun is None and pcm.is_telling(data):
+            self._begun, self._untold = given, b""
+        if found is not None and self._begun is not None:
             raise SourceLostError(
                 f"standard input from frame {given:,} on holds no 32-bit floats any more",
                 "did what writes into it lose bytes, or begin anew? to take all as 32-bit floats: --format f32le",
@@ -121,7 +130,7 @@ class Raw(ThreadedSource):
 
     def _check_width(self, data: bytes, given: int) -> None:
         """Refuse, in the first second, one channel that looks like two."""
-        if self._width > 1 or self._width_is_stated or given > self.rate:
+        if self._width > 1 or self._width_is_stated or (self._begun is not None and given > self._begun + self.rate):
             return
         if pcm.looks_like_two_channels(pcm.decode(data, self._format)):
             raise InputError(

@@ -1,5 +1,6 @@
 """Sound files: whatever libsndfile reads (WAV, FLAC, OGG, AIFF, ...), any sample format, as float32 blocks."""
 
+import contextlib
 import os
 import re
 import stat
@@ -10,6 +11,7 @@ import numpy as np
 import soundfile
 
 from streamcnn.errors import AudioFileError
+from streamcnn.quiet import told_by_libraries
 from streamcnn.sources.layout import layout_of, repaired
 
 # Programs that write WAV into a pipe cannot know its length and say something at least this large.
@@ -42,7 +44,7 @@ def _promised_bytes(libsndfile_log: str) -> int | None:
 def _reason(error: Exception) -> str:
     """Return what libsndfile says, but for what it says of itself."""
     text = getattr(error, "error_string", str(error)).rstrip(".")
-    is_own = not text or "psf_" in text or "nternal error" in text or "SF_INFO" in text
+    is_own = not text or re.search("psf_|[Ii]nternal error|SF_INFO|does not exist", text) is not None
     return "its decoder gave up" if is_own else text[0].lower() + text[1:]
 
 
@@ -71,6 +73,7 @@ class AudioFile:
         if not stat.S_ISREG(status.st_mode):
             raise AudioFileError(f"{self.path}: is no file", "name files; a pipe is read by 'run --device -'")
         self._layout = layout_of(self.path)
+        self._told: list[bytes] = []  # what a decoder printed
         self._open()
         channels = tuple(range(1, self._file.channels + 1)) if channels is None else channels
         if max(channels) > self._file.channels:
@@ -78,6 +81,11 @@ class AudioFile:
             raise AudioFileError(
                 f"{self.path}: has {self._file.channels} channels, channel {max(channels)} is wanted",
                 "change 'channels'",
+            )
+        if self._file.format == "RAW":  # by its name alone: libsndfile then takes whatever is in it for sound
+            self.close()
+            raise AudioFileError(
+                f"{self.path}: cannot be read as sound: it has no header that says what it is", "give a WAV, FLAC or OGG file"
             )
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames
@@ -89,7 +97,8 @@ class AudioFile:
     def _open(self) -> None:
         try:
             stale = self._layout is not None and self._layout.is_stale
-            self._file = soundfile.SoundFile(repaired(self.path, self._layout) if stale else os.fsencode(self.path))
+            with told_by_libraries(self._told):
+                self._file = soundfile.SoundFile(repaired(self.path, self._layout) if stale else os.fsencode(self.path))
         except (soundfile.LibsndfileError, TypeError) as error:
             raise AudioFileError(
                 f"{self.path}: cannot be read as sound: {_reason(error)}", "give a WAV, FLAC or OGG file"
@@ -106,11 +115,20 @@ class AudioFile:
         """
         while len(block := self._next(frames)):
             yield np.ascontiguousarray(block[:, self._columns])
+        self.check_end()
+
+    def check_end(self) -> None:
+        """Raise AudioFileError, once all frames were read, where the file is cut off, was not finished, or holds fewer."""
         if self._layout is not None and self._layout.is_stale:
             raise AudioFileError(
                 f"{self.path}: was not finished: its header tells of {self._layout.said:,} bytes of sound, and "
                 f"{self._layout.actual:,} are there",
                 "all that is there has been read",
+            )
+        if self._told:
+            raise AudioFileError(
+                f"{self.path}: damaged: its decoder came upon what is no sound, and went on behind it",
+                "positions behind the damage are not to be trusted",
             )
         promise = None
         if self._promised_bytes is not None:
@@ -144,8 +162,10 @@ class AudioFile:
         return block
 
     def _decoded(self, frames: int) -> np.ndarray:
+        listening = told_by_libraries(self._told) if self._file.subtype.startswith("MPEG") else contextlib.nullcontext()
         try:
-            return self._file.read(frames, dtype="float32", always_2d=True)
+            with listening:
+                return self._file.read(frames, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise AudioFileError(f"{self.path}: damaged after frame {self._position}: {_reason(error)}") from error
 

@@ -195,7 +195,10 @@ def _events_of(page: messages.Page) -> tuple[list[Event], SubscribeError | None]
     events, unreadable = [], None
     for raw in page.events:
         try:
-            events.append(from_json(bytes(raw)))
+            event = from_json(bytes(raw))
+            if event.seq is None:
+                raise SubscribeError("an event of the journal without its number")
+            events.append(event)
         except SubscribeError as error:
             unreadable = unreadable or error
     return events, unreadable
