@@ -48,6 +48,7 @@ SCRUBBED = 2_000  # rows that are looked at every TIDY_S
 BUSY_S = 10.0
 MOST_SEQ = 2**63 - 1
 MOST_RESERVED = 2**62
+SMALLEST = 512  # bytes: SQLite's smallest page
 UNKNOWN = -1  # of which number a row was
 _TRANSIENT = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")
 
@@ -89,6 +90,7 @@ class Journal:
     def __init__(self, path: Path | None = None, keep_s: float | None = None, most_bytes: int | None = None):
         self.path = path
         self._failure: str | None = None
+        self._is_sound = True
         self._damaged: set[int] = set()  # numbers of rows
         self._scrubbed = -MOST_SEQ  # up to which number
         self._clock = HostClock()
@@ -127,6 +129,7 @@ class Journal:
             self._failure,
             self._aside,
             f"{self._dropped:,} events could not be kept" if self._dropped else None,
+            None if self._is_sound else f"{self.path}: is damaged: not all of its rows are found",
             f"{self.path}: {damaged:,} damaged {'row is' if damaged == 1 else 'rows are'} left out" if damaged else None,
             self._clock.notice,
         )
@@ -227,6 +230,10 @@ class Journal:
             with self._troubles():
                 self._db.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (self._seq,))
                 self._reserve(self._seq)
+                with self._reading:  # what a reader has not read to its end would hold it up
+                    if self._reader is not None:
+                        self._reader.close()
+                    self._reader = None
                 _checkpoint(self._db, "TRUNCATE")
         self._let_go()
         os.close(self._locked)
@@ -253,6 +260,12 @@ class Journal:
         self._inode = self.path.stat().st_ino
 
     def _opened(self) -> sqlite3.Connection:
+        size = self.path.stat().st_size if self.path.exists() else None
+        if size is not None and size < SMALLEST:  # to SQLite an empty database
+            if size:
+                self._set_aside(sqlite3.DatabaseError(f"it was cut off after {size} bytes"))
+            else:
+                self._aside = self._aside or f"{self.path}: was empty; a new journal was begun"
         db = _connected(self.path)
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -280,6 +293,7 @@ class Journal:
             self._seq = self._settled = max(self._seq, self._reserved, self._reserved_before())
             for topic, seq in _topics(db):
                 self._last[topic] = max(seq, self._last.get(topic, 0))
+            self._damaged |= {seq for (seq,) in db.execute("SELECT seq FROM events WHERE seq <= 0 LIMIT 1000")}
             (newest_us,) = db.execute("SELECT max(at) FROM events WHERE typeof(at) = 'integer'").fetchone()
             self._clock.compare(None if newest_us is None else newest_us / 1e6)
         except BaseException:
@@ -379,6 +393,7 @@ class Journal:
         self.publisher, self._damage = secrets.token_hex(8), None
         self._seq, self._reserved = max(self._seq, time.time_ns() // 1_000_000), 0
         self._aside, self._damaged = f"{self.path}: was damaged ({error}); it was set aside as {aside.name}", set()
+        self._is_sound = True
 
     def _gone(self) -> bool:
         """Whether somebody has removed or replaced the file: what is written then, nobody will ever read."""
@@ -398,7 +413,12 @@ class Journal:
             self._db = self._reader = None
 
     def _sync(self) -> None:
-        """Each second, bring what was written to the disk, and from the log into the file."""
+        """Each second, bring what was written to the disk, and from the log into the file; at first see whether it is sound."""
+        try:
+            with contextlib.closing(_connected(self.path)) as db:
+                self._is_sound = _is_sound(db)
+        except (sqlite3.Error, UnicodeDecodeError):
+            self._is_sound = False
         while not self._closing.is_set():
             self._new.wait()
             self._new.clear()
@@ -433,7 +453,10 @@ class Query(NamedTuple):
 
 
 _ALL = Query()
-_COLUMNS = "SELECT seq, at, CAST(topic AS BLOB), CAST(payload AS BLOB), crc FROM events"  # damaged text is no text
+# Damaged text is no text, and a damaged number may be text.
+_COLUMNS = (
+    "SELECT seq, CAST(at AS INTEGER), CAST(topic AS BLOB), CAST(payload AS BLOB), CAST(crc AS INTEGER) FROM events"
+)
 
 
 def read(path: Path, query: Query = _ALL) -> Iterator[Kept | int]:
@@ -459,7 +482,8 @@ def read(path: Path, query: Query = _ALL) -> Iterator[Kept | int]:
                     yield row.seq
                 elif _fits(row.topic, query):
                     yield row
-            yield from (UNKNOWN for _ in range(left))  # rows that the index has, and nobody finds
+            lost = max(left, 0 if left or query.since_s is not None or _is_sound(db) else 1)
+            yield from (UNKNOWN for _ in range(lost))  # rows that the index has, or had, and nobody finds
     except UnicodeDecodeError as error:  # of SQLite's own message
         raise JournalError(f"{path}: cannot be read: it is damaged", "is it a journal of streamcnn?") from error
     except sqlite3.Error as error:
@@ -481,6 +505,11 @@ def _checked(values: tuple) -> tuple[Kept, bool]:
     except (ValueError, TypeError):
         return Kept(seq, 0, "", ""), False
     return row, seq > 0 and _crc(row) == crc
+
+
+def _is_sound(db: sqlite3.Connection) -> bool:
+    """Whether all of a file's pages hang together, which takes as long as reading them."""
+    return db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
 
 
 def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
