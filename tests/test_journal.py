@@ -462,3 +462,14 @@ def test_an_emptied_journal_is_told(path: Path):
     assert "a new journal was begun" in journal.notice
     assert journal.append([DETECTION])[0].seq > event.seq
     journal.close()
+
+
+def test_the_latest_of_a_topic_is_of_that_topic(path: Path):
+    """Where the last row of one topic is damaged, the last ones of the others are what they are."""
+    journal = Journal(path)
+    events = journal.append([DETECTION, GAP, DETECTION, GAP])
+    journal._db.execute("UPDATE events SET topic = '' WHERE seq = ?", (events[0].seq,))
+    journal.close()
+    journal = Journal(path)
+    assert [row.seq for row in journal.latest([""])] == [events[2].seq, events[3].seq]
+    journal.close()

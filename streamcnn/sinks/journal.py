@@ -48,6 +48,7 @@ SCRUBBED = 2_000  # rows that are looked at every TIDY_S
 BUSY_S = 10.0
 MOST_SEQ = 2**63 - 1
 MOST_RESERVED = 2**62
+SMALL = 1 << 24  # bytes, which are looked at in a moment
 SMALLEST = 512  # bytes: SQLite's smallest page
 UNKNOWN = -1  # of which number a row was
 _TRANSIENT = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")
@@ -202,7 +203,7 @@ class Journal:
                 rows = self._page_of_file(topics, place, asked, upto)
                 kept += [row for row, is_whole in rows if is_whole]
                 self._damaged |= {row.seq for row, is_whole in rows if not is_whole}
-                if len(rows) < asked:
+                if len(rows) < asked or rows[-1][0].seq <= place:  # a damaged page leads in circles
                     break
                 place = rows[-1][0].seq
         newest = kept[-1].seq if kept else after
@@ -213,7 +214,8 @@ class Journal:
         rows = {}
         for topic, seq in list(self._last.items()):
             if topic.startswith(tuple(topics)):
-                rows.update((row.topic, row) for row in self.page([topic], seq - 1, 1))
+                # Where that one is damaged the page begins with another.
+                rows.update((row.topic, row) for row in self.page([topic], seq - 1, 1) if row.topic == topic)
         return sorted(rows.values())
 
     def close(self) -> None:
@@ -244,6 +246,9 @@ class Journal:
         """Open the file, or begin it; a damaged one is set aside. At the `beginning` it must be there: it says the numbers."""
         try:
             self._db = self._opened()
+        except UnicodeDecodeError:  # of SQLite's own message about what it found
+            self._set_aside(sqlite3.DatabaseError("its schema is no text"))
+            self._db = self._opened()
         except sqlite3.DatabaseError as error:
             name = getattr(error, "sqlite_errorname", "") or ""
             if _is_damage(error):
@@ -256,6 +261,9 @@ class Journal:
                 raise JournalError(
                     f"{self.path}: the journal cannot be opened: {error}", "check its folder, or journal.path"
                 ) from error
+        if self.path.stat().st_size <= SMALL:  # a large one is looked at by the thread that syncs
+            with contextlib.suppress(UnicodeDecodeError):
+                self._is_sound = _is_sound(self._db)
         self._reader = _connected(self.path)
         self._inode = self.path.stat().st_ino
 
