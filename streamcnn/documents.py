@@ -63,7 +63,8 @@ def _line(root: yaml.Node, where: str, problem: str) -> int:
                 rest = rest[len(key) + 1 :]
                 continue
         index = re.match(r"\[(\d+)\]", rest)
-        if not index or not isinstance(node, yaml.SequenceNode):
+        is_there = index and isinstance(node, yaml.SequenceNode) and int(index[1]) < len(node.value)
+        if not is_there:  # it came by a merge key from elsewhere
             break
         node, rest = node.value[int(index[1])], rest[index.end() :]
     unknown = re.search(r"unknown field `([^`]*)`", problem)

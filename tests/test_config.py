@@ -348,3 +348,9 @@ def test_values_and_keys_of_mappings_are_named(threshold: str, said: str):
         config.parse(text, Path("x.yaml"))
     assert str(error.value).startswith("x.yaml:4: at streams[0].nets[0].detector.threshold: ")
     assert said in str(error.value)
+
+
+def test_a_mistake_that_came_by_a_merge_key_has_a_line():
+    """What stands elsewhere than where its path says is named with the nearest line that there is."""
+    with pytest.raises(ConfigError, match=r"x.yaml:\d+: at streams\[0\]"):
+        config.parse("<<: {streams: [words]}\njournal: {}\n", Path("x.yaml"))
