@@ -234,7 +234,9 @@ def from_wire(payload: bytes) -> Event:
 def _decoded(payload: bytes, decoder: msgspec.json.Decoder | msgspec.msgpack.Decoder) -> Event:
     try:
         event = decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError as error:
+        raise SubscribeError(f"not an event of schema {SCHEMA}: is nested too deeply: {payload[:80]!r}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SubscribeError(f"not an event of schema {SCHEMA}: {error}: {payload[:80]!r}") from error
     if event.schema != SCHEMA:
         raise SubscribeError(f"event of schema {event.schema}, this version reads schema {SCHEMA}", "update streamcnn")

@@ -135,10 +135,10 @@ def _events(path: Path, text: str) -> Iterator[tuple[str, Event]]:
         try:
             yield where, from_json(line.encode())
         except SubscribeError as error:
+            if isinstance(error.__cause__, RecursionError):
+                raise InputError(f"{where}: not an event: is nested too deeply", _OURS) from error
             why, remedy = _why(line, error)
             raise InputError(f"{where}: not an event: {why}", remedy) from error
-        except RecursionError as error:
-            raise InputError(f"{where}: not an event: is nested too deeply", _OURS) from error
 
 
 def _why(line: str, error: SubscribeError) -> tuple[str, str]:
