@@ -262,8 +262,7 @@ class Journal:
                     f"{self.path}: the journal cannot be opened: {error}", "check its folder, or journal.path"
                 ) from error
         if self.path.stat().st_size <= SMALL:  # a large one is looked at by the thread that syncs
-            with contextlib.suppress(UnicodeDecodeError):
-                self._is_sound = _is_sound(self._db)
+            self._is_sound = _is_sound(self._db)
         self._reader = _connected(self.path)
         self._inode = self.path.stat().st_ino
 
@@ -422,11 +421,8 @@ class Journal:
 
     def _sync(self) -> None:
         """Each second, bring what was written to the disk, and from the log into the file; at first see whether it is sound."""
-        try:
-            with contextlib.closing(_connected(self.path)) as db:
-                self._is_sound = _is_sound(db)
-        except (sqlite3.Error, UnicodeDecodeError):
-            self._is_sound = False
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(_connected(self.path)) as db:
+            self._is_sound = _is_sound(db)
         while not self._closing.is_set():
             self._new.wait()
             self._new.clear()
@@ -517,7 +513,10 @@ def _checked(values: tuple) -> tuple[Kept, bool]:
 
 def _is_sound(db: sqlite3.Connection) -> bool:
     """Whether all of a file's pages hang together, which takes as long as reading them."""
-    return db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    try:
+        return db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return False
 
 
 def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
