@@ -470,7 +470,7 @@ def read(path: Path, query: Query = _ALL) -> Iterator[Kept | int]:
     """
     if not path.is_file():
         raise JournalError(f"{path}: there is no journal", "name the daemon's with --journal or --config")
-    since_us = -MOST_SEQ if query.since_s is None else round(query.since_s * 1e6)
+    since_us = -MOST_SEQ - 1 if query.since_s is None else round(query.since_s * 1e6)
     try:
         with contextlib.closing(_connected(path)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()

@@ -87,6 +87,8 @@ class Cursor:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:  # of what SQLite says of it
+            raise self._refusal("it is damaged", REMOVE) from error
         except sqlite3.Error as error:
             raise self._refusal(str(error), _remedy(error)) from error
 

@@ -196,7 +196,7 @@ def _signed(random: Random, base: bytes) -> tuple[str, bytes]:
 
 def _changed_tensor(random: Random, tensor: np.ndarray) -> np.ndarray:
     match random.randrange(7):
-        case 0 if tensor.size:
+        case 0 if tensor.size and tensor.dtype.kind == "f":
             tensor.flat[random.randrange(tensor.size)] = random.choice((np.nan, np.inf, -np.inf, 3e38, 1e-45))
             return tensor
         case 1:
