@@ -193,7 +193,8 @@ def _measured(
     ends = {start + said + -said % form.multiple, start + said}  # some writers forget the padding
     if (file.length - start) // least == said // least:
         return said
-    if any(_holds_chunks(file, form, end, is_closed=end == closes_at) for end in ends):
+    is_padded = not any(file.at(start + said, max(ends) - start - said))
+    if any(_holds_chunks(file, form, end, is_closed=is_padded and end == closes_at) for end in ends):
         return said
     return file.length - start
 
