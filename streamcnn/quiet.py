@@ -6,10 +6,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
-# PortAudio prints which of its own expressions failed, and ALSA where in its own sources.
 PATIENCE_S = 1.0
+# PortAudio prints which of its own expressions failed, and ALSA where in its own sources.
 NOISE = (b"Expression '", b"ALSA lib ")
 
 
@@ -20,20 +20,13 @@ def quiet_libraries() -> Iterator[None]:
     For libraries that greet their loader with lines that mean nothing to a user and cannot be switched off: ALSA names
     every device that it did not find, TensorFlow the GPUs that are not there. Python's own errors are raised as ever.
     """
-    try:
-        target = sys.__stderr__.fileno()
-    except (AttributeError, OSError, ValueError):
+    descriptor = _fileno(sys.__stderr__)
+    if descriptor is None:
         yield
         return
     sys.__stderr__.flush()
-    saved = os.dup(target)
-    try:
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), target)
+    with open(os.devnull, "wb") as nothing, _redirected(descriptor, nothing):
         yield
-    finally:
-        os.dup2(saved, target)
-        os.close(saved)
 
 
 @contextlib.contextmanager
@@ -42,17 +35,24 @@ def told_by_libraries(told: list[bytes]) -> Iterator[None]:
     if not _is_open(2):
         yield
         return
-    saved = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as text:
-            os.dup2(text.fileno(), 2)
-            try:
+    with tempfile.TemporaryFile() as text:
+        try:
+            with _redirected(2, text):
                 yield
-            finally:
-                os.dup2(saved, 2)
-                text.seek(0)
-                told += [line for line in text.read().splitlines() if line.strip()]
+        finally:
+            text.seek(0)
+            told += [line for line in text.read().splitlines() if line.strip()]
+
+
+@contextlib.contextmanager
+def _redirected(descriptor: int, file: BinaryIO) -> Iterator[None]:
+    """Let a descriptor write into a file, for as long as the block lasts."""
+    saved = os.dup(descriptor)
+    try:
+        os.dup2(file.fileno(), descriptor)
+        yield
     finally:
+        os.dup2(saved, descriptor)
         os.close(saved)
 
 
@@ -113,7 +113,7 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
-def _fileno(file: TextIO) -> int | None:
+def _fileno(file: TextIO | None) -> int | None:
     try:
         return file.fileno()
     except (AttributeError, OSError, ValueError):

@@ -44,15 +44,11 @@ def _whole(_loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 def _real(_loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(node.value.replace(".inf", "inf").replace(".nan", "nan"))
+    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 _Loader.add_constructor(f"{_TAG}int", _whole)
-_Loader.add_constructor(f"{_TAG}float", lambda loader, node: _real(loader, _lowered(node)))
-
-
-def _lowered(node: yaml.ScalarNode) -> yaml.ScalarNode:
-    return yaml.ScalarNode(node.tag, node.value.lower())
+_Loader.add_constructor(f"{_TAG}float", _real)
 
 
 def load(text: str, path: Path) -> tuple[object, yaml.Node | None]:

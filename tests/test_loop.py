@@ -212,7 +212,8 @@ def test_a_recording_that_nobody_reads_stops_no_inference(late_s: float):
     live.write(ramps([10_000], 3 * RATE), lambda at: max(at / RATE, held), flagged=late_s == 0)
     live.write(np.zeros(RATE, np.float32), lambda at: max(at / RATE, held), fits=False)
     wait_until(lambda: live.pipeline.sample >= 5 * RATE, "the loop to go on")
-    live.end()
+    (found,) = (event for event in live.end() if isinstance(event, Detection))
+    assert found.sample == 2 * RATE + 10_000
 
 
 def test_what_the_ring_cannot_take_after_a_stop_is_not_blamed_on_inference():

@@ -132,6 +132,7 @@ def test_whatever_is_sent_without_end_comes_to_an_end(message: bytes, strict: No
     with published() as wire, peer(wire.endpoint) as connection:
         connection.sendall(frame(message) * 200)
         wait_until(lambda: wire.beat() or wire.publisher.notice, "the end of the socket")
+        assert "subscriptions" in wire.publisher.notice
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://localhost:*", "tcp://*:*"])

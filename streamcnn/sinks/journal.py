@@ -84,8 +84,8 @@ class Journal:
     `publisher` is what this record of events is called, the same for its life. `notice`: what is not as it should be, None
     where all is well.
 
-    Raises JournalError where the file cannot be opened or another process writes it, InputError where a newer version wrote
-    it.
+    Raises JournalError where the file cannot be opened or another process writes it, InputError where another version
+    wrote it.
     """
 
     def __init__(self, path: Path | None = None, keep_s: float | None = None, most_bytes: int | None = None):
@@ -296,7 +296,7 @@ class Journal:
                 raise InputError(
                     f"{self.path}: is a journal that lacks its own state", "give journal.path another name"
                 )
-            self.publisher, self._reserved = state["publisher"], state["reserved"]
+            self.publisher, self._reserved = state["publisher"], reserved
             self._seq = self._settled = max(self._seq, self._reserved, self._reserved_before())
             for topic, seq in _topics(db):
                 self._last[topic] = max(seq, self._last.get(topic, 0))
@@ -420,9 +420,14 @@ class Journal:
             self._db = self._reader = None
 
     def _sync(self) -> None:
-        """Each second, bring what was written to the disk, and from the log into the file; at first see whether it is sound."""
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(_connected(self.path)) as db:
-            self._is_sound = _is_sound(db)
+        """Each second, bring what was written to the disk, and from the log into the file.
+
+        At first see whether a large file is sound.
+        """
+        with contextlib.suppress(sqlite3.Error, OSError):
+            if self.path.stat().st_size > SMALL:
+                with contextlib.closing(_connected(self.path)) as db:
+                    self._is_sound = _is_sound(db)
         while not self._closing.is_set():
             self._new.wait()
             self._new.clear()

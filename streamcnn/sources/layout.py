@@ -34,6 +34,9 @@ _RIFF, _RIFX = _Chunks("<", 4, 4, False, 2), _Chunks(">", 4, 4, False, 2)
 _W64, _CAF = _Chunks("<", 16, 8, True, 8), _Chunks(">", 4, 8, False, 1)
 _PLAIN = (b"NONE", b"twos", b"sowt", b"fl32", b"FL32", b"fl64", b"FL64", b"in24", b"in32", b"ni24", b"ni32", b"ulaw", b"ULAW",
           b"alaw", b"ALAW", b"raw ")  # fmt: skip
+PADDING = 4096  # bytes of zeros that fill up a file
+_KNOWN = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"cue ", b"smpl", b"PEAK", b"JUNK", b"fact", b"guan", b"wamd", b"afsp")
+_GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # behind the first four bytes of W64's names
 _FAR = 1 << 20  # chunks; a file that has more is none
 
 
@@ -179,11 +182,6 @@ def _holds_chunks(file: _File, form: _Chunks, place: int, *, is_closed: bool) ->
     return is_name and size >= 0 and (content + size <= file.length + 1 or name in _KNOWN)
 
 
-PADDING = 4096  # bytes of zeros that fill up a file
-_KNOWN = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"cue ", b"smpl", b"PEAK", b"JUNK", b"fact", b"guan", b"wamd", b"afsp")
-_GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # behind the first four bytes of W64's names
-
-
 def _measured(
     file: _File, form: _Chunks, start: int, said: int | None, least: int, *, closes_at: int = 0
 ) -> int:
@@ -201,7 +199,7 @@ def _measured(
 
 def _wav(path: Path, file: _File, magic: bytes) -> Layout | None:
     form = _RIFX if magic == b"RIFX" else _RIFF
-    frame, large, chunks = 1, None, {}
+    large, chunks = None, {}
     for name, at, content, size in _chunks(file, form, 12):
         chunks.setdefault(name, (at, content, size))
         if name == b"data":

@@ -45,7 +45,7 @@ class Raw(ThreadedSource):
         self._width = width or max(select_channels)
         self._columns = [channel - 1 for channel in select_channels]
         self._fd = file.fileno()
-        self._frame = pcm.FORMATS[self._format][0] * self._width  # bytes
+        self._frame_bytes = pcm.FORMATS[self._format][0] * self._width
         self._begun: int | None = None  # with which frame something came that is no silence, and is what it is said to be
         self._untold = b""
 
@@ -55,15 +55,15 @@ class Raw(ThreadedSource):
         return "standard input"
 
     def _run(self, ring: Ring) -> None:
-        frame_bytes = pcm.FORMATS[self._format][0] * self._width
-        data, given, ended = self._first(frame_bytes), 0, False
+        data, given, ended = self._first(), 0, False
         if not data and not self._stopping.is_set():
             raise SourceLostError("standard input ended before its first frame", "did what writes into it fail?")
         kind = pcm.file_kind(data[: pcm.HEAD], is_stated=not self._checked)
         if kind is not None:
             raise InputError(f"standard input is {kind}, not raw frames", f"'replay' reads files; or {PIPED}")
         while not self._stopping.is_set():
-            whole, rest = data[: len(data) - len(data) % frame_bytes], data[len(data) - len(data) % frame_bytes :]
+            end = len(data) - len(data) % self._frame_bytes
+            whole, rest = data[:end], data[end:]
             if whole:
                 self._check(whole, given)
                 samples = pcm.decode(whole, self._format).reshape(-1, self._width)[:, self._columns]
@@ -74,20 +74,20 @@ class Raw(ThreadedSource):
                 given += len(samples)
             if ended:
                 break
-            more = self._read(BLOCK * frame_bytes - len(rest), _POLL_S)
+            more = self._read(BLOCK * self._frame_bytes - len(rest), _POLL_S)
             ended = more == b""
             data = rest + (more or b"")
         if data and ended:
             raise SourceLostError(
-                f"standard input ended inside a frame: {len(data)} of {frame_bytes} bytes",
+                f"standard input ended inside a frame: {len(data)} of {self._frame_bytes} bytes",
                 f"send whole frames: {self._width} values of {self._format} each",
             )
 
-    def _first(self, frame_bytes: int) -> bytes:
+    def _first(self) -> bytes:
         """Return the first bytes: enough to tell what they are, or what comes in a moment; nothing where there are none."""
         data, until = b"", None
-        while not self._stopping.is_set() and len(data) < max(pcm.HEAD, FIRST * frame_bytes):
-            more = self._read(BLOCK * frame_bytes - len(data), _POLL_S)
+        while not self._stopping.is_set() and len(data) < max(pcm.HEAD, FIRST * self._frame_bytes):
+            more = self._read(BLOCK * self._frame_bytes - len(data), _POLL_S)
             if more == b"":
                 break
             data += more or b""
@@ -108,7 +108,7 @@ class Raw(ThreadedSource):
             return
         if self._begun is None:  # silence, or too little to tell: it counts with what follows
             data = self._untold + data
-            self._untold = data = data[len(data) - min(len(data), UNTOLD_BYTES) // self._frame * self._frame :]
+            self._untold = data = data[len(data) - min(len(data), UNTOLD_BYTES) // self._frame_bytes * self._frame_bytes :]
         found = pcm.what_else(data, begun=self._begun is not None)
         if found is None and self._begun is None and pcm.is_telling(data):
             self._begun, self._untold = given, b""
