@@ -15,6 +15,14 @@ _KINDS = {
     "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "array": "a list",
     "object": "keys with values", "null": "nothing",
 }  # fmt: skip
+_FORMS: dict[str, str] = {}
+_SHOWN = 60  # characters of a text
+
+
+def form(pattern: str, name: str) -> str:
+    """Say what a text that fits a pattern is called; return the pattern."""
+    _FORMS[pattern] = name
+    return pattern
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -88,20 +96,15 @@ def _plain(problem: str, types: list[inspect.Type], value: object) -> tuple[str,
     return problem.replace("`", "'"), None
 
 
-_FORMS: dict[str, str] = {}
-
-
-def form(pattern: str, name: str) -> str:
-    """Say what a text that fits a pattern is called; return the pattern."""
-    _FORMS[pattern] = name
-    return pattern
+def shortened(text: str) -> str:
+    """Return a text, of a long one its beginning."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def shown(value: object) -> str:
     """Return a value as it may stand in a message."""
     if isinstance(value, str):
-        text = value if len(value) <= 60 else f"{value[:57]}..."
-        return f"the text '{text}'"
+        return f"the text '{shortened(value)}'"
     if isinstance(value, dict):
         return "keys with values"
     if isinstance(value, list | tuple):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamcnn.errors import InputError
-from streamcnn.explaining import did_you_mean
+from streamcnn.explaining import did_you_mean, shortened
 
 SEPARATORS = {"\t": "a tab", ";": "';'", ",": "','"}
 _NUMBER = re.compile(r"[-+]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][-+]?[0-9]+)?")
@@ -114,7 +114,7 @@ def parse(text: str, path: Path, needed: Collection[str], remedy: str) -> Table:
 
 def cut(text: str) -> str:
     """Return a text in quotes, on one line, and not all of a long one."""
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+    return repr(shortened(text))
 
 
 def listed(texts: Collection[str], most: int = 8) -> str:

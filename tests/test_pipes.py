@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamcnn.config import RawFormat
 from streamcnn.sources import pcm
 from tests.conftest import Cli, wait_until
 from tests.signals import RATE, ramps
@@ -41,6 +43,11 @@ def encoded(values: np.ndarray, name: str) -> bytes:
     if name == "u8":
         return np.round(values * 127 + 128).astype(np.uint8).tobytes()
     return values.astype(pcm.FORMATS[name][1]).tobytes()
+
+
+def test_a_configuration_takes_each_format_that_is_decoded():
+    """The formats that a configuration may name are those that are decoded, no more and no fewer."""
+    assert set(get_args(RawFormat)) == set(pcm.FORMATS)
 
 
 @pytest.mark.parametrize("name", pcm.FORMATS)
