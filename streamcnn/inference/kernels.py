@@ -5,9 +5,10 @@ reader only once its whole piece is done (`commit`). Before a piece there must b
 there is none, `advance` says how far it came, and its caller makes room.
 
 Theory. After a gap everything starts anew, but on the session's grids: a stage at the next sample at which its frames fall on
-samples, a net at the last multiple of its period up to the first of the stage's frames that see no zeros, with silence up to
-that one. (It began at the next multiple once, and was deaf until then.) Its first scores, which would answer to the zeros
-before the signal, are masked. So one who starts late decides as one who has always listened.
+samples, a net at a multiple of its period. That is the last one that is not behind the first of the stage's frames that see no
+zeros; up to this frame the net is given silence. (It began at the next multiple once, and was deaf until then.) Its first
+scores, which would answer to the zeros before the signal, are masked. So a net that starts late decides as one that has always
+listened.
 """
 
 import numpy as np

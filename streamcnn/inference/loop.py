@@ -6,13 +6,13 @@ the measures: how late records come beyond the time that the queued frames took 
 Theory of lost frames. Our own ring counts what it drops. Of frames that the driver or the sound server drops nobody tells the
 number; but those that follow are late by just as much, for ever. A block alone may be late for other reasons: scheduling,
 bursts, or a stop of this process, after which the server delivers at once all that it has kept, up to 20 s of it. So after
-a driver's report, or where a block is late by more than a PAUSE, the loop lets blocks come in until for a moment (HOLD)
-none is less late than those before: how far the least late one is behind the card's clock, as known from before, is what
-was lost. The ring takes what comes meanwhile.
+a driver's report, or where a block is late by more than a PAUSE, the loop waits until blocks have not become less late for a
+moment (HOLD). The lateness that stays, against the card's clock as known from before, is what was lost. The ring takes what
+comes meanwhile.
 
-Where it was lost. What came late, and later than those that follow, was kept for us, and follows on what came before. So the
-loss is before the first block that is no later than the blocks stay; or, where the age that the driver tells of an earlier
-one says that it was converted after the loss (a server that drops its oldest frames, not its newest), before that one.
+Where it was lost. A block that is later than those that follow was kept for us: nothing is missing before it. So the loss is
+before the first block that is only as late as blocks stay. A server that drops its oldest frames, not its newest, loses them
+earlier: before the first block of which the age that the driver tells says that it was converted after the loss.
 """
 
 from streamcnn.compiler.build import entry_point
@@ -164,7 +164,7 @@ def least_late(stream, ring):
 
 @kernel
 def judge(stream, ring):
-    """Let blocks come in until none is less late than those before, and note how late they stay."""
+    """Wait until blocks do not become less late any more, and note how late they stay."""
     at, functions, place = address_of(ring), stream[FUNCTIONS_AT], address_of(stream) + 8 * PLACE
     block = block_at(ring, ring[READ])
     first, least = late(stream, block), NEVER
