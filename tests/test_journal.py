@@ -1,5 +1,6 @@
 """The journal: numbers, order, what survives what, and what is removed when."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -334,6 +336,45 @@ def test_a_folder_that_goes_away_and_comes_back_loses_nothing(path: Path):
     first += journal.append([DETECTION])
     assert [row.seq for row in journal.page([""], 0, 10)] == [event.seq for event in first]
     journal.close()
+
+
+def _page_of(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
+    """Change the first page of a table or an index, as a failing disk would."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        ((root,),) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,))
+        ((size,),) = db.execute("PRAGMA page_size")
+    data = path.read_bytes()
+    start, end = (root - 1) * size, root * size
+    path.write_bytes(data[:start] + change(data[start:end]) + data[end:])
+
+
+@pytest.mark.parametrize("small", [1 << 24, 0], ids=["at the opening", "later, as of a large file"])
+def test_an_index_that_does_not_fit_its_rows_is_made_anew(path: Path, small: int, monkeypatch: pytest.MonkeyPatch):
+    """Old rows and new ones are found again, and it is told."""
+    monkeypatch.setattr(journals, "SMALL", small)
+    with contextlib.closing(Journal(path)) as journal:
+        events = journal.append([DETECTION] * 5)
+    wrong = DETECTION.topic.replace("ramp", "ramq").encode()
+    _page_of(path, "events_topic", lambda page: page.replace(DETECTION.topic.encode(), wrong))
+    with contextlib.closing(Journal(path)) as journal:
+        wait_until(lambda: journal.tend() or journal.notice, "what is wrong")
+        assert "an index was damaged, and made anew" in journal.notice
+        events += journal.append([DETECTION])
+        assert [row.seq for row in journal.page([DETECTION.topic], 0, 100)] == [event.seq for event in events]
+
+
+@pytest.mark.parametrize("small", [1 << 24, 0], ids=["at the opening", "later, as of a large file"])
+def test_pages_that_do_not_hang_together_are_not_written_on(path: Path, small: int, monkeypatch: pytest.MonkeyPatch):
+    """SQLite opens such a file and would write into it; it is set aside, and new events are kept and found."""
+    monkeypatch.setattr(journals, "SMALL", small)
+    with contextlib.closing(Journal(path)) as journal:
+        journal.append([DETECTION] * 5)
+    _page_of(path, "events", lambda page: page[:8] + page[10:12] + page[8:10] + page[12:])  # two rows in the wrong order
+    with contextlib.closing(Journal(path)) as journal:
+        wait_until(lambda: journal.tend() or journal.notice, "what is wrong")
+        assert "was set aside" in journal.notice
+        (event,) = journal.append([DETECTION])
+        assert [row.seq for row in journal.page([DETECTION.topic], 0, 100)] == [event.seq]
 
 
 def test_foreign_rows_harm_nobody(path: Path):

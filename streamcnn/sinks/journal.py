@@ -9,7 +9,8 @@ Rules.
 - What was written survives the end of the process at once (SQLite's write-ahead log), and the end of the power once it was
   synced, each second, by a thread of its own: a slow disk does not hold up who writes.
 - Where the disk is full, or fails, events wait in memory, in order and up to a limit, until they can be written; who asks for
-  them gets them from there. A journal that is damaged is set aside and a new one begun.
+  them gets them from there. A journal whose pages do not hang together is set aside and a new one begun; an index that does
+  not fit its rows is made anew.
 - Each row has a checksum. One that is not as it was written is left out, counted, and told; those around it are not held up.
 - Events go by age, on the host's clock. After a jump of that clock none goes by age for a day: it may be set right again.
 - Health is not kept: it would be most of the journal, and each one is outdated by the next.
@@ -21,6 +22,7 @@ import contextlib
 import fcntl
 import heapq
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -51,6 +53,7 @@ MOST_RESERVED = 2**62
 SMALL = 1 << 24  # bytes, which are looked at in a moment
 SMALLEST = 512  # bytes: SQLite's smallest page
 UNKNOWN = -1  # of which number a row was
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _TRANSIENT = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")
 
 _SCHEMA = """
@@ -91,7 +94,7 @@ class Journal:
     def __init__(self, path: Path | None = None, keep_s: float | None = None, most_bytes: int | None = None):
         self.path = path
         self._failure: str | None = None
-        self._is_sound = True
+        self._reindexed: str | None = None
         self._damaged: set[int] = set()  # numbers of rows
         self._scrubbed = -MOST_SEQ  # up to which number
         self._clock = HostClock()
@@ -105,7 +108,7 @@ class Journal:
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._dropped, self._aside, self._failed_s, self._tidied_s = 0, None, -RETRY_S, time.monotonic()
-        self._damage: sqlite3.DatabaseError | None = None  # that a reader came across
+        self._damage: Exception | None = None  # that a reader, or the thread that syncs, came across
         self._new, self._closing, self._syncer = threading.Event(), threading.Event(), None
         if path is not None:
             self._locked = _lock(path)
@@ -130,7 +133,7 @@ class Journal:
             self._failure,
             self._aside,
             f"{self._dropped:,} events could not be kept" if self._dropped else None,
-            None if self._is_sound else f"{self.path}: is damaged: not all of its rows are found",
+            self._reindexed,
             f"{self.path}: {damaged:,} damaged {'row is' if damaged == 1 else 'rows are'} left out" if damaged else None,
             self._clock.notice,
         )
@@ -171,7 +174,7 @@ class Journal:
         self._clock.watch()
         if self._damage is not None:
             with self._troubles():
-                raise self._damage
+                self._mend(self._damage)
         if self._db is not None and self._gone():
             self._let_go()
             self._aside = f"{self.path}: was removed; a new journal was begun"
@@ -246,23 +249,17 @@ class Journal:
         """Open the file, or begin it; a damaged one is set aside. At the `beginning` it must be there: it says the numbers."""
         try:
             self._db = self._opened()
-        except UnicodeDecodeError:  # of SQLite's own message about what it found
-            self._set_aside(sqlite3.DatabaseError("its schema is no text"))
-            self._db = self._opened()
-        except sqlite3.DatabaseError as error:
-            name = getattr(error, "sqlite_errorname", "") or ""
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if _is_damage(error):
                 self._set_aside(error)
                 self._db = self._opened()
-            elif name.startswith(_TRANSIENT) and not beginning:
+            elif _is_transient(error) and not beginning:
                 self._failed(error)
                 return
             else:
                 raise JournalError(
                     f"{self.path}: the journal cannot be opened: {error}", "check its folder, or journal.path"
                 ) from error
-        if self.path.stat().st_size <= SMALL:  # a large one is looked at by the thread that syncs
-            self._is_sound = _is_sound(self._db)
         self._reader = _connected(self.path)
         self._inode = self.path.stat().st_ino
 
@@ -303,10 +300,27 @@ class Journal:
             self._damaged |= {seq for (seq,) in db.execute("SELECT seq FROM events WHERE seq <= 0 LIMIT 1000")}
             (newest_us,) = db.execute("SELECT max(at) FROM events WHERE typeof(at) = 'integer'").fetchone()
             self._clock.compare(None if newest_us is None else newest_us / 1e6)
+            if self.path.stat().st_size <= SMALL:  # a large one is looked at by the thread that syncs
+                damage = _damage_of(db)
+                if isinstance(damage, _UnfitIndex):
+                    self._reindex(db)
+                elif damage is not None:
+                    raise damage
         except BaseException:
             db.close()
             raise
         return db
+
+    def _mend(self, damage: Exception) -> None:
+        """Make the indexes anew where only they are damaged; raise any other damage."""
+        self._damage = None
+        if self._db is None or not isinstance(damage, _UnfitIndex):
+            raise damage
+        self._reindex(self._db)
+
+    def _reindex(self, db: sqlite3.Connection) -> None:
+        db.execute("REINDEX")
+        self._reindexed = f"{self.path}: an index was damaged, and made anew; see whether the disk fails"
 
     def _write(self) -> None:
         """Write what waits, all of it or nothing; where that fails, it goes on waiting."""
@@ -377,14 +391,14 @@ class Journal:
         """Turn what goes wrong with the file into a notice: it must not end the detection."""
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if _is_damage(error):
                 self._let_go()
                 with contextlib.suppress(OSError):
                     self._set_aside(error)
             else:
                 self._failed(error)
-        except (JournalError, InputError, OSError, UnicodeDecodeError) as error:  # of a file that was changed under us
+        except (JournalError, InputError, OSError) as error:  # of a file that was changed under us
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
@@ -399,8 +413,9 @@ class Journal:
                 os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
         self.publisher, self._damage = secrets.token_hex(8), None
         self._seq, self._reserved = max(self._seq, time.time_ns() // 1_000_000), 0
-        self._aside, self._damaged = f"{self.path}: was damaged ({error}); it was set aside as {aside.name}", set()
-        self._is_sound = True
+        reason = "its schema is no text" if isinstance(error, UnicodeDecodeError) else error
+        self._aside = f"{self.path}: was damaged ({reason}); it was set aside as {aside.name}"
+        self._reindexed, self._damaged = None, set()
 
     def _gone(self) -> bool:
         """Whether somebody has removed or replaced the file: what is written then, nobody will ever read."""
@@ -427,7 +442,7 @@ class Journal:
         with contextlib.suppress(sqlite3.Error, OSError):
             if self.path.stat().st_size > SMALL:
                 with contextlib.closing(_connected(self.path)) as db:
-                    self._is_sound = _is_sound(db)
+                    self._damage = self._damage or _damage_of(db)
         while not self._closing.is_set():
             self._new.wait()
             self._new.clear()
@@ -445,12 +460,10 @@ class Journal:
         try:
             names = [name for name, last in list(self._last.items()) if last > after and name.startswith(tuple(topics))]
             return _page(self._reader, None if "" in topics else names, after, most, upto)
-        except UnicodeDecodeError as error:  # of SQLite's own message
-            raise JournalError(f"{self.path}: cannot be read: it is damaged", "see 'streamcnn events'") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if _is_damage(error):
                 self._damage = error  # whoever writes it sets it aside
-            raise JournalError(f"{self.path}: cannot be read: {error}", "see 'streamcnn events'") from error
+            raise _unreadable(self.path, error, "see 'streamcnn events'") from error
 
 
 class Query(NamedTuple):
@@ -491,12 +504,10 @@ def read(path: Path, query: Query = _ALL) -> Iterator[Kept | int]:
                     yield row.seq
                 elif _fits(row.topic, query):
                     yield row
-            lost = max(left, 0 if left or query.since_s is not None or _is_sound(db) else 1)
+            lost = max(left, 0 if left or query.since_s is not None or _damage_of(db, "quick_check") is None else 1)
             yield from (UNKNOWN for _ in range(lost))  # rows that the index has, or had, and nobody finds
-    except UnicodeDecodeError as error:  # of SQLite's own message
-        raise JournalError(f"{path}: cannot be read: it is damaged", "is it a journal of streamcnn?") from error
-    except sqlite3.Error as error:
-        raise JournalError(f"{path}: cannot be read: {error}", "is it a journal of streamcnn?") from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise _unreadable(path, error, "is it a journal of streamcnn?") from error
 
 
 def _fits(topic: str, query: Query) -> bool:
@@ -516,12 +527,33 @@ def _checked(values: tuple) -> tuple[Kept, bool]:
     return row, seq > 0 and _crc(row) == crc
 
 
-def _is_sound(db: sqlite3.Connection) -> bool:
-    """Whether all of a file's pages hang together, which takes as long as reading them."""
+class _UnfitIndex(sqlite3.DatabaseError):
+    """An index that does not fit the rows: they are not found by it."""
+
+
+class _BrokenPages(sqlite3.DatabaseError):
+    """Pages that do not hang together: rows are lost, and new ones may be."""
+
+
+# What SQLite says of single rows (their checksums tell it too) and of indexes; all else is about pages.
+_OF_ROWS = re.compile("(?:NULL|NUMERIC|TEXT|BLOB|non-[A-Z]+) value in |CHECK constraint failed in ")
+_OF_INDEXES = re.compile("(?:row(?:id)? .*|wrong # of entries in|non-unique entry in) index ")
+
+
+def _damage_of(db: sqlite3.Connection, check: str = "integrity_check") -> Exception | None:
+    """Return what does not fit together in a file, None where all does.
+
+    That takes as long as reading the file; a `quick_check`, which leaves out whether the indexes fit, half as long.
+    """
     try:
-        return db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
-    except (sqlite3.DatabaseError, UnicodeDecodeError):
-        return False
+        said = [str(line) for (line,) in db.execute(f"PRAGMA {check}(1000)")]
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        return error if _is_damage(error) else None
+    said = [line for line in said if line != "ok" and not _OF_ROWS.match(line)]
+    broken = [line for line in said if not _OF_INDEXES.match(line)]
+    if broken:
+        return _BrokenPages(broken[0].splitlines()[-1])
+    return _UnfitIndex(said[0]) if said else None
 
 
 def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
@@ -542,8 +574,22 @@ def _checkpoint(db: sqlite3.Connection, how: str) -> None:
     db.execute(f"PRAGMA wal_checkpoint({how})")
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    return (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+def _is_damage(error: Exception) -> bool:
+    """Whether an error says that a file is damaged; SQLite's own message may quote what is no text."""
+    return isinstance(error, UnicodeDecodeError | _BrokenPages) or _name(error).startswith(_DAMAGE)
+
+
+def _is_transient(error: Exception) -> bool:
+    return _name(error).startswith(_TRANSIENT)
+
+
+def _name(error: Exception) -> str:
+    return getattr(error, "sqlite_errorname", "") or ""
+
+
+def _unreadable(path: Path, error: Exception, remedy: str) -> JournalError:
+    reason = "it is damaged" if isinstance(error, UnicodeDecodeError) else error
+    return JournalError(f"{path}: cannot be read: {reason}", remedy)
 
 
 def _topics(db: sqlite3.Connection) -> Iterator[tuple[str, int]]:
