@@ -26,7 +26,7 @@ def test_a_door_bears_malformed_input(door: str):
 def test_what_is_planted_is_found():
     """An exception, a hang, a death, a flood of memory and a silent loss are each found, and nothing else is."""
     seed = 302  # one of each
-    failed = failures("planted", seed, range(len(PLANTED)), hangs_s=1.0)
+    failed = failures("planted", seed, range(len(PLANTED)))
     assert {case_of("planted", seed, number).made for number in range(len(PLANTED))} == set(PLANTED)
     assert {one.made: one.kind for one in failed} == {made: kind for made, kind in PLANTED.items() if kind is not None}
 

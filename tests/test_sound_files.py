@@ -2,15 +2,17 @@
 
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcnn.errors import AudioFileError
+from streamcnn.sources.coded import flac_layout, second_start
 from streamcnn.sources.layout import layout_of
 from streamcnn.sources.wav import AudioFile
 from tests.conftest import Cli
@@ -203,3 +205,118 @@ def test_a_text_is_no_sound_whatever_its_name(tmp_path: Path, suffix: str):
     (tmp_path / f"x.{suffix}").write_text("words " * 1000)
     with pytest.raises(AudioFileError, match="cannot be read as sound"):
         AudioFile(tmp_path / f"x.{suffix}")
+
+
+def flac(path: Path, frames: int, channels: int = 1, *, said: int | None = None) -> tuple[Path, np.ndarray]:
+    """Write a FLAC whose header tells of `said` frames; return what it holds as well: (frames,), its first channel."""
+    sound = np.random.default_rng(frames).integers(-9000, 9000, (frames, channels)).astype(np.int16)
+    soundfile.write(path, sound, RATE, format="FLAC", subtype="PCM_16")
+    if said is not None:
+        data = bytearray(path.read_bytes())
+        data[21:26] = ((data[21] & 0xF0) << 32 | said).to_bytes(5, "big")
+        path.write_bytes(data)
+    return path, sound[:, 0] / np.float32(32768)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 30_000), st.integers(1, 8), st.floats(0, 1), st.sampled_from([b"", b"TAG".ljust(128)]))
+def test_a_flac_s_last_block_tells_how_long_it_is(
+    tmp_path_factory: pytest.TempPathFactory, frames: int, channels: int, share: float, behind: bytes
+):
+    """A header that tells of too few frames hides none, and is named; one that is right is believed without a word."""
+    path = tmp_path_factory.getbasetemp() / "x.flac"
+    said = 1 + int(share * (frames - 1))
+    _, sound = flac(path, frames, channels, said=said)
+    with path.open("ab") as file:
+        file.write(behind)
+    samples, message = heard(path)
+    assert np.array_equal(samples, sound)
+    wanted = f"its header tells of {said:,} frames, and {frames:,} are there"
+    assert (wanted in message) if said < frames else not message
+
+
+def _crc(data: bytes, bits: int, polynomial: int) -> bytes:
+    rest = 0
+    for bit in (byte >> k & 1 for byte in data for k in range(7, -1, -1)):
+        rest = (rest << 1 ^ (polynomial if rest >> bits - 1 ^ bit else 0)) & (1 << bits) - 1
+    return rest.to_bytes(bits // 8, "big")
+
+
+def _blocks(sizes: list[int], *, counts_frames: bool) -> bytes:
+    """Return FLAC's blocks of one constant sample each, numbered by frames or by blocks."""
+    data, frames = b"", 0
+    for number, size in enumerate(sizes):
+        coded = chr(frames if counts_frames else number).encode("utf-8", "surrogatepass")
+        head = bytes((0xFF, 0xF8 | counts_frames, 0x70, 0x08)) + coded + struct.pack(">H", size - 1)
+        block = head + _crc(head, 8, 0x07) + struct.pack(">BH", 0, number + 1)
+        data += block + _crc(block, 16, 0x8005)
+        frames += size
+    return data
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(16, 5000), min_size=2, max_size=20), st.booleans(), st.integers(0, 3))
+def test_a_flac_s_blocks_are_counted_either_way(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], counts_frames: bool, lost: int
+):
+    """Blocks of any sizes that number frames, and equal ones that number themselves, tell the length; a torn one does not."""
+    path = tmp_path_factory.getbasetemp() / "blocks.flac"
+    sizes = sizes if counts_frames else [sizes[0]] * len(sizes)
+    said = 10
+    info = struct.pack(">HH6xQ16x", min(sizes), max(sizes), RATE << 44 | 15 << 36 | said)
+    data = b"fLaC\x80\x00\x00\x22" + info + _blocks(sizes, counts_frames=counts_frames)
+    path.write_bytes(data[: len(data) - lost])
+    wanted = sum(sizes[:-1] if lost else sizes)
+    assert flac_layout(path).actual == wanted
+    samples, message = heard(path)
+    assert np.array_equal(samples, np.repeat(np.arange(1, len(sizes) + 1), sizes)[:wanted] / np.float32(32768))
+    assert f"{wanted:,} are there" in message
+
+
+BEHIND_EACH_OTHER = [("wav", "PCM_16"), ("rf64", "PCM_24"), ("w64", "PCM_16"), ("aiff", "PCM_16"), ("au", "PCM_16"),
+                     ("caf", "PCM_16"), ("flac", "PCM_16"), ("ogg", "VORBIS"), ("ogg", "OPUS")]  # fmt: skip
+
+
+@pytest.mark.parametrize("tagged", [False, True], ids=["", "tagged"])
+@pytest.mark.parametrize(("suffix", "subtype"), BEHIND_EACH_OTHER)
+def test_a_second_recording_in_a_file_is_never_left_out_in_silence(
+    tmp_path: Path, cli: Cli, suffix: str, subtype: str, tagged: bool
+):
+    """What `cat a b` made is no valid file: that is said, and the remedy gives two that are."""
+    path = tmp_path / f"x.{suffix}"
+    with soundfile.SoundFile(path, "w", RATE, 1, subtype, format=suffix.upper()) as file:
+        if tagged and suffix not in ("w64", "au"):  # which have no titles
+            file.title = "a title"
+        file.write(SOUND)
+    path.write_bytes(2 * path.read_bytes())
+    done = cli("replay", path)
+    assert done.returncode == 2
+    assert "holds two recordings, one behind the other" in done.stderr
+    remedy = done.stderr.partition("cut it in two: ")[2]
+    subprocess.run(remedy, shell=True, check=True, cwd=tmp_path)
+    for part in ("first", "second"):
+        samples, message = heard(tmp_path / f"{part}.{suffix}")
+        assert (len(samples), message) == (len(SOUND), "")
+
+
+def test_streams_beside_each_other_are_one_recording(tmp_path: Path):
+    """In Ogg, streams that begin together are no recordings in a row."""
+    page = struct.pack("<4sBBqIIIBB", b"OggS", 0, 2, 0, 1, 0, 0, 1, 3) + b"abc"
+    path = tmp_path / "x.ogg"
+    path.write_bytes(page + page + page.replace(b"S\0\x02", b"S\0\x04"))
+    assert second_start(path) is None
+    path.write_bytes(path.read_bytes() + page)
+    assert second_start(path) == 3 * len(page)
+
+
+def test_an_rf64_chunk_with_a_size_of_its_own_hides_no_frame(tmp_path: Path):
+    """Where the chunk of samples says another size than the header, the file's end decides."""
+    path = tmp_path / "x.rf64"
+    soundfile.write(path, SOUND, RATE, "PCM_16", format="RF64")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data")
+    data[at + 4 : at + 8] = b"data"
+    path.write_bytes(data + b"\1\2" * 50)
+    samples, message = heard(path)
+    assert len(samples) == len(SOUND) + 50
+    assert "was not finished" in message

@@ -44,13 +44,14 @@ class Layout(NamedTuple):
     """Where a file's sound is: `start`, and `said` bytes by the header; what there is of it, and how to put it right.
 
     `said` is None where the header leaves that open. `actual`: bytes from `start` up to real chunks, or the file's end.
-    `patches`: bytes to stand at places of the file, so that its header says `actual`.
+    `patches`: bytes to stand at places of the file, so that its header says `actual`. `unit`: of which both are numbers.
     """
 
     start: int
     said: int | None
     actual: int
     patches: dict[int, bytes]
+    unit: str = "bytes of sound"
 
     @property
     def is_stale(self) -> bool:
@@ -66,7 +67,9 @@ class _File:
         self.length = self._file.seek(0, io.SEEK_END)
 
     def at(self, place: int, count: int) -> bytes:
-        """Return bytes, fewer at the end."""
+        """Return bytes, fewer at the end; none at a place that is not there."""
+        if not 0 <= place < self.length:
+            return b""
         self._file.seek(place)
         return self._file.read(count)
 
@@ -85,23 +88,47 @@ def layout_of(path: Path) -> Layout | None:
 
     Raises AudioFileError where a WAV's header contradicts itself.
     """
-    file = _File(path)
-    try:
-        head = file.at(0, 40)
-        match head[:4]:
-            case b"RIFF" | b"RF64" | b"RIFX" if head[8:12] == b"WAVE":
-                return _wav(path, file, head[:4])
-            case b"FORM" if head[8:12] in (b"AIFF", b"AIFC"):
-                return _aiff(file)
-            case b"riff" if head[24:28] == b"wave":
-                return _w64(file)
-            case b"caff":
-                return _caf(file)
-            case b".snd":
-                return _au(file)
-    finally:
-        file.close()
+    with contextlib.closing(_File(path)) as file:
+        layout = _layout(path, file)
+        if layout is not None and layout.said is not None:
+            _refuse_second(path, file, layout.start + layout.said)
+        return layout
+
+
+def _layout(path: Path, file: _File) -> Layout | None:
+    head = file.at(0, 40)
+    match head[:4]:
+        case b"RIFF" | b"RF64" | b"RIFX" if head[8:12] == b"WAVE":
+            return _wav(path, file, head[:4])
+        case b"FORM" if head[8:12] in (b"AIFF", b"AIFC"):
+            return _aiff(file)
+        case b"riff" if head[24:28] == b"wave":
+            return _w64(file)
+        case b"caff":
+            return _caf(file)
+        case b".snd":
+            return _au(file)
     return None
+
+
+def _refuse_second(path: Path, file: _File, end: int) -> None:
+    """Refuse a file that goes on, where its header says that it or its samples end, with the beginning of another one."""
+    magic, kind = file.at(0, 4), file.at(8, 4)
+    ends = {end, end + end % 2, end + -end % 8}  # with padding, or without
+    if magic in (b"RIFF", b"RIFX", b"FORM"):
+        ends.add(8 + file.number(4, "<I" if magic == b"RIFF" else ">I"))
+        ends = {at for at in ends if file.at(at + 8, 4) == kind}
+    for at in sorted(ends):
+        if file.at(at, 4) == magic:
+            raise second_recording(path, at)
+
+
+def second_recording(path: Path, at: int) -> AudioFileError:
+    """Return what there is to say of a file that begins anew at one of its bytes, as `cat` makes them."""
+    return AudioFileError(
+        f"{path}: holds two recordings, one behind the other; the second begins after {at:,} bytes, and is not read",
+        f"cut it in two: head -c {at} {path} > first{path.suffix}; tail -c +{at + 1} {path} > second{path.suffix}",
+    )
 
 
 def repaired(path: Path, layout: Layout) -> io.RawIOBase:
@@ -210,7 +237,7 @@ def _wav(path: Path, file: _File, magic: bytes) -> Layout | None:
     at, start, said = chunks[b"data"]
     if magic == b"RF64" and b"ds64" in chunks:
         large = chunks[b"ds64"][1]
-        said = file.number(large + 8, "<Q") if said == 0xFFFFFFFF else said
+        said = file.number(large + 8, "<Q")  # whatever the chunk itself says: libsndfile goes by this
     elif said in UNKNOWN:
         said = None
     actual = _measured(file, form, start, said, frame, closes_at=8 + file.number(4, form.order + "I"))

@@ -12,7 +12,8 @@ import soundfile
 
 from streamcnn.errors import AudioFileError
 from streamcnn.quiet import told_by_libraries
-from streamcnn.sources.layout import layout_of, repaired
+from streamcnn.sources.coded import flac_layout, lacks_its_end, second_start
+from streamcnn.sources.layout import layout_of, repaired, second_recording
 
 # Programs that write WAV into a pipe cannot know its length and say something at least this large.
 UNKNOWN_LENGTH = 0x7FFF0000
@@ -20,11 +21,6 @@ UNKNOWN_FRAMES = 1 << 62  # what libsndfile says where the header says nothing
 # Where a seek comes to the very frame. Decoders that carry a state come near it, or to other samples of it.
 EXACT_SEEK = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 PIECE = 1 << 14  # frames
-OGG_TAIL, OGG_FLAGS, OGG_END = (
-    1 << 17,
-    5,
-    4,
-)  # bytes that hold the last page; where its flags stand; the last page's flag
 
 
 def _promised_bytes(libsndfile_log: str) -> int | None:
@@ -48,15 +44,6 @@ def _reason(error: Exception) -> str:
     return "its decoder gave up" if is_own else text[0].lower() + text[1:]
 
 
-def _lacks_its_end(path: Path) -> bool:
-    """Whether an Ogg file does not close with the page that is marked as the last (RFC 3533, section 6)."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - OGG_TAIL))
-        tail = file.read()
-    page = tail.rfind(b"OggS")
-    return page < 0 or not tail[page + OGG_FLAGS : page + OGG_FLAGS + 1].ljust(1, b"\0")[0] & OGG_END
-
-
 class AudioFile:
     """A sound file, opened: `rate` in Hz, `frames`, and its selected `channels` (from 1; None: all of them).
 
@@ -72,7 +59,7 @@ class AudioFile:
             raise AudioFileError(f"{self.path}: {reason}") from error
         if not stat.S_ISREG(status.st_mode):
             raise AudioFileError(f"{self.path}: is no file", "name files; a pipe is read by 'run --device -'")
-        self._layout = layout_of(self.path)
+        self._layout = layout_of(self.path) or flac_layout(self.path)
         self._told: list[bytes] = []  # what a decoder printed
         self._open()
         channels = tuple(range(1, self._file.channels + 1)) if channels is None else channels
@@ -90,7 +77,7 @@ class AudioFile:
         self.rate: int = self._file.samplerate
         self.frames: int = self._file.frames
         self._promised_bytes = _promised_bytes(self._file.extra_info)
-        self._lacks_its_end = self._file.format == "OGG" and _lacks_its_end(self.path)
+        self._lacks_its_end = lacks_its_end(self.path)
         self._seeks = self._file.seekable() and self._file.subtype.startswith(EXACT_SEEK)
         self._columns = [channel - 1 for channel in channels]
 
@@ -118,13 +105,15 @@ class AudioFile:
         self.check_end()
 
     def check_end(self) -> None:
-        """Raise AudioFileError, once all frames were read, where the file is cut off, was not finished, or holds fewer."""
+        """Raise AudioFileError, once all frames were read, where the file is cut off, was not finished, holds fewer, or two."""
         if self._layout is not None and self._layout.is_stale:
             raise AudioFileError(
-                f"{self.path}: was not finished: its header tells of {self._layout.said:,} bytes of sound, and "
-                f"{self._layout.actual:,} are there",
+                f"{self.path}: was not finished: its header tells of {self._layout.said:,} {self._layout.unit}, "
+                f"and {self._layout.actual:,} are there",
                 "all that is there has been read",
             )
+        if (start := second_start(self.path)) is not None:
+            raise second_recording(self.path, start)
         if self._told:
             raise AudioFileError(
                 f"{self.path}: damaged: its decoder came upon what is no sound, and went on behind it",

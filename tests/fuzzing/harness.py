@@ -8,7 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from tests.fuzzing.worker import HANGS_S, Result, Worker, case_of
+from tests.fuzzing.worker import Result, Worker, case_of
 
 DOORS = (
     "nets",
@@ -53,12 +53,10 @@ class Failure(NamedTuple):
         return place
 
 
-def tried(
-    door: str, seed: int, numbers: Iterable[int], workers: int = 1, hangs_s: float = HANGS_S
-) -> Iterator[tuple[int, Result]]:
+def tried(door: str, seed: int, numbers: Iterable[int], workers: int = 1) -> Iterator[tuple[int, Result]]:
     """Yield the result of each case."""
     idle: SimpleQueue[Worker] = SimpleQueue()
-    everybody = [Worker(door, seed, hangs_s) for _ in range(workers)]
+    everybody = [Worker(door, seed) for _ in range(workers)]
 
     def one(number: int) -> tuple[int, Result]:
         worker = idle.get()
@@ -86,7 +84,7 @@ def failure(door: str, seed: int, number: int, result: Result) -> Failure | None
     return Failure(door, seed, number, made, result.outcome.fault, result.outcome.detail)
 
 
-def failures(door: str, seed: int, numbers: Iterable[int], workers: int = 1, hangs_s: float = HANGS_S) -> list[Failure]:
+def failures(door: str, seed: int, numbers: Iterable[int], workers: int = 1) -> list[Failure]:
     """Return the cases of a door that fail."""
-    results = (failure(door, seed, number, result) for number, result in tried(door, seed, numbers, workers, hangs_s))
+    results = (failure(door, seed, number, result) for number, result in tried(door, seed, numbers, workers))
     return [one for one in results if one is not None]

@@ -172,7 +172,7 @@ def _spoiled_other(random: Random) -> tuple[str, bytes, int | None]:
     channels, frames = random.choice((1, 2)), random.choice((1, 500, 2000, 5000))
     data = other(kind, subtype, channels, 48_000, frames)
     made = f"{kind} {subtype}, {channels} channels, {frames} frames"
-    match random.randrange(5):
+    match random.randrange(6):
         case 0:
             end = random.randrange(len(data))
             made, data = f"{made}, cut off after {end} bytes", data[:end]
@@ -182,6 +182,8 @@ def _spoiled_other(random: Random) -> tuple[str, bytes, int | None]:
             made, data = f"{made}, spoiled", spoiled(random, data)
         case 3:
             made, data = _resized(random, made, data)
+        case 4:
+            made, data, frames = f"{made}, twice", 2 * data, 2 * frames
     if kind in ("FLAC", "OGG"):
         return made, data, frames
     return made, data, least_frames(data)

@@ -48,8 +48,8 @@ class Result(NamedTuple):
 class Worker:
     """A process that tries the cases of a door and a seed, begun anew where it does not come back."""
 
-    def __init__(self, door: str, seed: int, hangs_s: float = HANGS_S):
-        self._door, self._seed, self._hangs_s = door, seed, hangs_s
+    def __init__(self, door: str, seed: int):
+        self._door, self._seed = door, seed
         self._process: multiprocessing.Process | None = None
 
     def result(self, number: int) -> Result:
@@ -73,10 +73,10 @@ class Worker:
             self._start()
         self._connection.send(number)
         try:
-            if self._connection.poll(self._hangs_s):
+            if self._connection.poll(HANGS_S):
                 return self._connection.recv()
             self.close()
-            return Result(fault("hangs", f"for {self._hangs_s:g} s"), self._hangs_s, 0.0)
+            return Result(fault("hangs", f"for {HANGS_S:g} s"), HANGS_S, 0.0)
         except (EOFError, ConnectionError):
             self._process.join()
             code = self._process.exitcode
