@@ -24,9 +24,10 @@ from streamcnn.config import Publish, Trigger
 from streamcnn.events import Detection, Gap
 from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Dense
+from streamcnn.journal.journal import Journal
+from streamcnn.journal.reading import read
 from streamcnn.listener import Listener
 from streamcnn.ring import Ring
-from streamcnn.sinks.journal import Journal, read
 from streamcnn.sources.live import ThreadedSource
 from streamcnn.system import Bell
 from streamcnn.wire.publisher import Publisher

@@ -15,7 +15,7 @@ import zmq
 
 from streamcnn.config import Publish
 from streamcnn.events import Gap
-from streamcnn.sinks.journal import Journal
+from streamcnn.journal.journal import Journal
 from streamcnn.wire import messages
 from streamcnn.wire.publisher import Publisher
 from streamcnn.wire.subscriber import Subscriber

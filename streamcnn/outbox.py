@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from streamcnn.events import Event
 from streamcnn.inference.latency import Latency
-from streamcnn.sinks.journal import Journal
+from streamcnn.journal.journal import Journal
 from streamcnn.wire.publisher import Publisher
 
 MOST_WAITING = 5_000

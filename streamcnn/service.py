@@ -21,12 +21,12 @@ from streamcnn.events import Detection, Event, Health, Quantiles, utc
 from streamcnn.guard import Guard
 from streamcnn.inference.latency import Latency, quantiles_s
 from streamcnn.inference.realtime import be_real_time, core_for
+from streamcnn.journal.journal import Journal
 from streamcnn.listener import Listener
 from streamcnn.outbox import Outbox, Posted
 from streamcnn.pipeline import Pipeline
 from streamcnn.ring import Ring
 from streamcnn.sinks.clips import ClipWriter
-from streamcnn.sinks.journal import Journal
 from streamcnn.sinks.recording import Recording, Session
 from streamcnn.sinks.systemd import ServiceManager
 from streamcnn.sinks.tape import Tape

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from streamcnn.events import Detection, from_json
-from streamcnn.sinks.journal import read
+from streamcnn.journal.reading import read
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """

@@ -15,7 +15,7 @@ OWNERS = {
     "sounddevice": "sources/soundcard.py",
     "soundfile": ("sources/wav.py", "sinks/clips.py"),
     "zmq": "wire/",
-    "sqlite3": ("sinks/journal.py", "wire/cursor.py"),
+    "sqlite3": ("journal/", "wire/cursor.py"),
     "matplotlib": "cli/pictures.py",
     "yaml": ("documents.py", "strict_yaml.py"),
     "safetensors": ("graph/store.py", "training/card.py"),

@@ -1,7 +1,6 @@
 """The journal: numbers, order, what survives what, and what is removed when."""
 
 import contextlib
-import os
 import signal
 import sqlite3
 import subprocess
@@ -14,11 +13,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from streamcnn import host_clock
 from streamcnn.errors import InputError, JournalError
 from streamcnn.events import Event, from_json
-from streamcnn.sinks import host_clock
-from streamcnn.sinks import journal as journals
-from streamcnn.sinks.journal import Journal, Query, read
+from streamcnn.journal import journal as journals
+from streamcnn.journal import syncing
+from streamcnn.journal.journal import Journal
+from streamcnn.journal.reading import Query, read
 from streamcnn.wire.subscriber import Subscriber
 from tests.conftest import Cli, wait_until
 from tests.test_wire import DETECTION, GAP, HEALTH, published
@@ -84,7 +85,7 @@ def test_nothing_is_lost_by_kill_nine(path: Path):
     """What a process had kept when it was killed is there, and the next one neither repeats a number nor breaks the chain."""
     script = f"""
         from pathlib import Path
-        from streamcnn.sinks.journal import Journal
+        from streamcnn.journal.journal import Journal
         from tests.test_wire import DETECTION
         journal = Journal(Path({str(path)!r}))
         while True:
@@ -110,7 +111,7 @@ def test_numbers_are_reserved_ahead_of_their_use(path: Path):
     (reserved,) = journal._db.execute("SELECT value FROM state WHERE name = 'reserved'").fetchone()
     assert reserved > event.seq
     journal._let_go()  # without closing
-    os.close(journal._locked)
+    journal._claim.release()
     assert Journal(path).append([DETECTION])[0].seq > reserved
 
 
@@ -275,7 +276,7 @@ def test_what_is_kept_is_settled_from_the_start(path: Path):
         journal = Journal(path)
         (event,) = journal.append([DETECTION])
         journal._let_go()  # as a crash does it
-        os.close(journal._locked)
+        journal._claim.release()
     journal = Journal(path)
     assert journal.seq > event.seq
     journal.close()
@@ -287,7 +288,7 @@ def test_numbers_outlive_the_journal(path: Path):
         journal = Journal(path)
         (event,) = journal.append([DETECTION])
         journal._let_go()
-        os.close(journal._locked)
+        journal._claim.release()
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     journal = Journal(path)
@@ -351,7 +352,7 @@ def _page_of(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
 @pytest.mark.parametrize("small", [1 << 24, 0], ids=["at the opening", "later, as of a large file"])
 def test_an_index_that_does_not_fit_its_rows_is_made_anew(path: Path, small: int, monkeypatch: pytest.MonkeyPatch):
     """Old rows and new ones are found again, and it is told."""
-    monkeypatch.setattr(journals, "SMALL", small)
+    monkeypatch.setattr(syncing, "SMALL", small)
     with contextlib.closing(Journal(path)) as journal:
         events = journal.append([DETECTION] * 5)
     wrong = DETECTION.topic.replace("ramp", "ramq").encode()
@@ -366,7 +367,7 @@ def test_an_index_that_does_not_fit_its_rows_is_made_anew(path: Path, small: int
 @pytest.mark.parametrize("small", [1 << 24, 0], ids=["at the opening", "later, as of a large file"])
 def test_pages_that_do_not_hang_together_are_not_written_on(path: Path, small: int, monkeypatch: pytest.MonkeyPatch):
     """SQLite opens such a file and would write into it; it is set aside, and new events are kept and found."""
-    monkeypatch.setattr(journals, "SMALL", small)
+    monkeypatch.setattr(syncing, "SMALL", small)
     with contextlib.closing(Journal(path)) as journal:
         journal.append([DETECTION] * 5)
     _page_of(path, "events", lambda page: page[:8] + page[10:12] + page[8:10] + page[12:])  # two rows in the wrong order

@@ -25,7 +25,7 @@ from streamcnn import config
 from streamcnn.config import Curve, Publish
 from streamcnn.errors import ConfigError, EndpointError, InputError, KeyFileError, PublishError, SubscribeError
 from streamcnn.events import Detection, Event, Flood, Gap, Health, Measure, from_json, from_wire, to_json, to_msgpack
-from streamcnn.sinks.journal import Journal
+from streamcnn.journal.journal import Journal
 from streamcnn.wire import messages
 from streamcnn.wire.cursor import Cursor, Place
 from streamcnn.wire.following import ANSWER_S, PATIENCE_S, Following

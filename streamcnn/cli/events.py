@@ -15,7 +15,7 @@ from streamcnn import config as configuration
 from streamcnn.cli.screen import counted, describe
 from streamcnn.errors import ConfigError, SubscribeError
 from streamcnn.events import Detection, Event, from_json
-from streamcnn.sinks.journal import Query, read
+from streamcnn.journal.reading import Query, read
 
 
 def _since(_context: click.Context, _option: click.Option, text: str | None) -> float | None:

@@ -21,8 +21,8 @@ from streamcnn.config import Publish, Source
 from streamcnn.errors import DeviceError
 from streamcnn.events import Detection, Gap, Health
 from streamcnn.graph import store
+from streamcnn.journal.journal import Journal
 from streamcnn.listener import Listener, own_detector, stream_rate
-from streamcnn.sinks.journal import Journal
 from streamcnn.sources.demo import demo_signal, ramp_spacing
 from streamcnn.sources.soundcard import played
 from streamcnn.system import Bell

@@ -26,8 +26,8 @@ from streamcnn.cli.options import (
 from streamcnn.cli.screen import RunScreen
 from streamcnn.cli.signals import Signals
 from streamcnn.errors import InputError
+from streamcnn.journal.journal import Journal
 from streamcnn.listener import load_listeners, stream_rate
-from streamcnn.sinks.journal import Journal
 from streamcnn.sources.pcm import FORMATS
 from streamcnn.system import Bell
 from streamcnn.wire.publisher import Publisher

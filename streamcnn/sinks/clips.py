@@ -26,8 +26,8 @@ import soundfile
 from streamcnn.config import Clips as Settings
 from streamcnn.errors import InputError
 from streamcnn.events import Detection
+from streamcnn.host_clock import HostClock
 from streamcnn.ring import MARK, Block
-from streamcnn.sinks.host_clock import HostClock
 
 FULL_SCALE = 1 << 23  # of 24 bits
 SUFFIX = ".flac"

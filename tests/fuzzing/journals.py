@@ -13,8 +13,8 @@ from unittest import mock
 import numpy as np
 
 from streamcnn.events import Detection, Event, Gap
-from streamcnn.sinks import journal as module
-from streamcnn.sinks.journal import Journal
+from streamcnn.journal import journal as module
+from streamcnn.journal.journal import Journal
 from tests.fuzzing.case import TAKEN, Case, Outcome, dropped, fault
 from tests.fuzzing.command import judged, run
 from tests.fuzzing.databases import changed_by, damaged, rows_in

@@ -13,7 +13,7 @@ import zmq
 from streamcnn import config as configuration
 from streamcnn.errors import StreamcnnError
 from streamcnn.events import Detection, Flood, Gap, Health, Measure, from_wire, to_json
-from streamcnn.sinks.journal import Journal
+from streamcnn.journal.journal import Journal
 from streamcnn.wire import messages
 from streamcnn.wire.following import Following
 from streamcnn.wire.publisher import Publisher

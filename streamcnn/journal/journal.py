@@ -1,83 +1,43 @@
-"""The journal: the durable record of events, from which is answered what a subscriber has missed.
-
-Rules.
-
-- An event is in the journal before it is published. Its number, `seq`, rises for ever and is never used twice: numbers are
-  reserved in the journal ahead of their use, and a new journal begins at the time of its making in milliseconds, so that it
-  is ahead of any journal or process before it.
-- One process writes a journal, one thread of it; any number of readers read.
-- What was written survives the end of the process at once (SQLite's write-ahead log), and the end of the power once it was
-  synced, each second, by a thread of its own: a slow disk does not hold up who writes.
-- Where the disk is full, or fails, events wait in memory, in order and up to a limit, until they can be written; who asks for
-  them gets them from there. A journal whose pages do not hang together is set aside and a new one begun; an index that does
-  not fit its rows is made anew.
-- Each row has a checksum. One that is not as it was written is left out, counted, and told; those around it are not held up.
-- Events go by age, on the host's clock. After a jump of that clock none goes by age for a day: it may be set right again.
-- Health is not kept: it would be most of the journal, and each one is outdated by the next.
-
-Without a path it is kept in memory: the last MOST_KEPT events of this process.
-"""
+"""Numbers events, keeps them, and finds them again; the rules are in the package's docstring."""
 
 import contextlib
-import fcntl
-import heapq
 import os
-import re
 import secrets
 import sqlite3
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from streamcnn.errors import InputError, JournalError
 from streamcnn.events import Event, Health, to_json
-from streamcnn.sinks.host_clock import HostClock
+from streamcnn.host_clock import HostClock
+from streamcnn.journal import syncing
+from streamcnn.journal.claim import MOST_RESERVED, Claim
+from streamcnn.journal.damage import (
+    VERSION,
+    UnfitIndex,
+    damage_of,
+    is_damage,
+    is_transient,
+    other_version,
+    refuse_foreign,
+    unreadable,
+)
+from streamcnn.journal.rows import COLUMNS, SCHEMA, Kept, checked, checksum, connected, page_of, topics_in
+from streamcnn.journal.syncing import Syncer, checkpoint
 
-VERSION = 2
 APPLICATION = 0x7363_6E6E  # "scnn": SQLite's application_id
 RESERVED = 1_000_000  # numbers at a time
 MOST_KEPT = 20_000  # events in memory, without a path
 MOST_WAITING = 300_000  # events in memory, while they cannot be written
-SYNC_S = 1.0
 RETRY_S = 1.0
 TIDY_S = 10.0
 TIDIED = 20_000  # events that are removed at once, at most
 SCRUBBED = 2_000  # rows that are looked at every TIDY_S
-BUSY_S = 10.0
 MOST_SEQ = 2**63 - 1
-MOST_RESERVED = 2**62
-SMALL = 1 << 24  # bytes, which are looked at in a moment
 SMALLEST = 512  # bytes: SQLite's smallest page
-UNKNOWN = -1  # of which number a row was
-_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-_TRANSIENT = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")
-
-_SCHEMA = """
-CREATE TABLE events (
-  seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, topic TEXT NOT NULL, payload TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE INDEX events_topic ON events (topic, seq);
-CREATE INDEX events_at ON events (at);
-CREATE TABLE topics (topic TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE state (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-"""
-
-
-class Kept(NamedTuple):
-    """An event as it is kept: its number, when it was written (microseconds since 1970), its topic, and its JSON."""
-
-    seq: int
-    at_us: int
-    topic: str
-    payload: str
-
-
-def _crc(row: Kept) -> int:
-    """Return the checksum of a row (CRC-32)."""
-    return zlib.crc32(f"{row.seq} {row.at_us} {row.topic} {row.payload}".encode())
 
 
 class Journal:
@@ -109,16 +69,14 @@ class Journal:
         self._reader: sqlite3.Connection | None = None
         self._dropped, self._aside, self._failed_s, self._tidied_s = 0, None, -RETRY_S, time.monotonic()
         self._damage: Exception | None = None  # that a reader, or the thread that syncs, came across
-        self._new, self._closing, self._syncer = threading.Event(), threading.Event(), None
         if path is not None:
-            self._locked = _lock(path)
+            self._claim = Claim(path)
             try:
                 self._open(beginning=True)
             except BaseException:
-                os.close(self._locked)
+                self._claim.release()
                 raise
-            self._syncer = threading.Thread(target=self._sync, name="journal", daemon=True)
-            self._syncer.start()
+            self._syncer = Syncer(path, self._found, self._unsynced)
 
     @property
     def last(self) -> dict[str, int]:
@@ -134,7 +92,9 @@ class Journal:
             self._aside,
             f"{self._dropped:,} events could not be kept" if self._dropped else None,
             self._reindexed,
-            f"{self.path}: {damaged:,} damaged {'row is' if damaged == 1 else 'rows are'} left out" if damaged else None,
+            f"{self.path}: {damaged:,} damaged {'row is' if damaged == 1 else 'rows are'} left out"
+            if damaged
+            else None,
             self._clock.notice,
         )
         return "; ".join(filter(None, said)) or None
@@ -225,23 +185,21 @@ class Journal:
         """Write what waits, sync, and give the file back."""
         if self.path is None:
             return
-        self._closing.set()
-        self._new.set()
-        self._syncer.join()
+        self._syncer.close()
         if self._waiting:
             self._failed_s = -RETRY_S
             self._write()
         if self._db is not None:
             with self._troubles():
                 self._db.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (self._seq,))
-                self._reserve(self._seq)
+                self._claim.reserve(self._seq)
                 with self._reading:  # what a reader has not read to its end would hold it up
                     if self._reader is not None:
                         self._reader.close()
                     self._reader = None
-                _checkpoint(self._db, "TRUNCATE")
+                checkpoint(self._db, "TRUNCATE")
         self._let_go()
-        os.close(self._locked)
+        self._claim.release()
 
     # The file
 
@@ -250,17 +208,17 @@ class Journal:
         try:
             self._db = self._opened()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if _is_damage(error):
+            if is_damage(error):
                 self._set_aside(error)
                 self._db = self._opened()
-            elif _is_transient(error) and not beginning:
+            elif is_transient(error) and not beginning:
                 self._failed(error)
                 return
             else:
                 raise JournalError(
                     f"{self.path}: the journal cannot be opened: {error}", "check its folder, or journal.path"
                 ) from error
-        self._reader = _connected(self.path)
+        self._reader = connected(self.path)
         self._inode = self.path.stat().st_ino
 
     def _opened(self) -> sqlite3.Connection:
@@ -270,22 +228,22 @@ class Journal:
                 self._set_aside(sqlite3.DatabaseError(f"it was cut off after {size} bytes"))
             else:
                 self._aside = self._aside or f"{self.path}: was empty; a new journal was begun"
-        db = _connected(self.path)
+        db = connected(self.path)
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
-                raise _other_version(self.path, version)
+                raise other_version(self.path, version)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")  # only when the log begins anew; `_sync` does the rest
             db.execute("PRAGMA wal_autocheckpoint = 0")
-            _refuse_foreign(db, self.path)
+            refuse_foreign(db, self.path)
             if version == 0:
                 if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                     raise InputError(f"{self.path}: is a database, but no journal", "give journal.path another name")
                 state = f"INSERT INTO state VALUES ('publisher', '{self.publisher}'), ('reserved', {self._seq});"
                 marks = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
-                db.executescript(f"BEGIN; {_SCHEMA} {state} {marks} COMMIT;")
-                if self._aside is None and self._reserved_before():
+                db.executescript(f"BEGIN; {SCHEMA} {state} {marks} COMMIT;")
+                if self._aside is None and self._claim.reserved:
                     self._aside = f"{self.path}: was empty, or gone; a new journal was begun"
             state = dict(db.execute("SELECT name, value FROM state"))
             reserved = state.get("reserved")
@@ -294,15 +252,15 @@ class Journal:
                     f"{self.path}: is a journal that lacks its own state", "give journal.path another name"
                 )
             self.publisher, self._reserved = state["publisher"], reserved
-            self._seq = self._settled = max(self._seq, self._reserved, self._reserved_before())
-            for topic, seq in _topics(db):
+            self._seq = self._settled = max(self._seq, self._reserved, self._claim.reserved)
+            for topic, seq in topics_in(db):
                 self._last[topic] = max(seq, self._last.get(topic, 0))
             self._damaged |= {seq for (seq,) in db.execute("SELECT seq FROM events WHERE seq <= 0 LIMIT 1000")}
             (newest_us,) = db.execute("SELECT max(at) FROM events WHERE typeof(at) = 'integer'").fetchone()
             self._clock.compare(None if newest_us is None else newest_us / 1e6)
-            if self.path.stat().st_size <= SMALL:  # a large one is looked at by the thread that syncs
-                damage = _damage_of(db)
-                if isinstance(damage, _UnfitIndex):
+            if self.path.stat().st_size <= syncing.SMALL:  # a large one is looked at by the thread that syncs
+                damage = damage_of(db)
+                if isinstance(damage, UnfitIndex):
                     self._reindex(db)
                 elif damage is not None:
                     raise damage
@@ -311,10 +269,17 @@ class Journal:
             raise
         return db
 
+    def _found(self, damage: Exception) -> None:
+        """Note damage, on any thread; whoever writes mends it."""
+        self._damage = self._damage or damage
+
+    def _unsynced(self, failure: str) -> None:
+        self._failure = self._failure or failure
+
     def _mend(self, damage: Exception) -> None:
         """Make the indexes anew where only they are damaged; raise any other damage."""
         self._damage = None
-        if self._db is None or not isinstance(damage, _UnfitIndex):
+        if self._db is None or not isinstance(damage, UnfitIndex):
             raise damage
         self._reindex(self._db)
 
@@ -336,10 +301,12 @@ class Journal:
             try:
                 if self._seq > self._reserved - RESERVED // 2:
                     reserved = self._seq + RESERVED
-                    self._reserve(reserved)
+                    self._claim.reserve(reserved)
                     self._db.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (reserved,))
                     self._reserved = reserved
-                self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", [(*row, _crc(row)) for row in rows])
+                self._db.executemany(
+                    "INSERT INTO events VALUES (?, ?, ?, ?, ?)", [(*row, checksum(row)) for row in rows]
+                )
                 last = {row.topic: row.seq for row in rows}
                 self._db.executemany("INSERT OR REPLACE INTO topics VALUES (?, ?)", last.items())
                 self._db.execute("COMMIT")
@@ -350,19 +317,8 @@ class Journal:
             with self._lock:
                 for _ in rows:
                     self._waiting.popleft()
-            self._new.set()
+            self._syncer.written.set()
             self._failure = None
-
-    def _reserve(self, number: int) -> None:
-        """Note beside the journal too up to where numbers are reserved: should the file be lost, they are not used again."""
-        os.pwrite(self._locked, f"{number:020d}".encode(), 0)
-        os.fsync(self._locked)
-
-    def _reserved_before(self) -> int:
-        """Return up to where numbers were reserved, 0 where that is not known."""
-        text = os.pread(self._locked, 20, 0)
-        number = int(text) if text.isdigit() else 0
-        return number if number <= MOST_RESERVED else 0
 
     def _tidy(self) -> bool:
         """Remove some of what is too old or too much; return whether there may be more."""
@@ -382,7 +338,7 @@ class Journal:
     def _scrub(self) -> None:
         """Look at some rows, and the next time at the next ones: a damaged one may be where no page looks for it."""
         bounds = "WHERE seq > ? ORDER BY seq LIMIT ?"
-        rows = [_checked(values) for values in self._db.execute(f"{_COLUMNS} {bounds}", (self._scrubbed, SCRUBBED))]
+        rows = [checked(values) for values in self._db.execute(f"{COLUMNS} {bounds}", (self._scrubbed, SCRUBBED))]
         self._damaged |= {row.seq for row, is_whole in rows if not is_whole}
         self._scrubbed = rows[-1][0].seq if len(rows) == SCRUBBED else -MOST_SEQ
 
@@ -392,7 +348,7 @@ class Journal:
         try:
             yield
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if _is_damage(error):
+            if is_damage(error):
                 self._let_go()
                 with contextlib.suppress(OSError):
                     self._set_aside(error)
@@ -434,208 +390,13 @@ class Journal:
                         connection.close()
             self._db = self._reader = None
 
-    def _sync(self) -> None:
-        """Each second, bring what was written to the disk, and from the log into the file.
-
-        At first see whether a large file is sound.
-        """
-        with contextlib.suppress(sqlite3.Error, OSError):
-            if self.path.stat().st_size > SMALL:
-                with contextlib.closing(_connected(self.path)) as db:
-                    self._damage = self._damage or _damage_of(db)
-        while not self._closing.is_set():
-            self._new.wait()
-            self._new.clear()
-            if self._closing.wait(SYNC_S):
-                break
-            try:
-                with contextlib.closing(_connected(self.path)) as db:  # anew: it may be another file by now
-                    _checkpoint(db, "PASSIVE")
-            except sqlite3.Error as error:
-                self._failure = self._failure or f"{self.path}: cannot be synced: {error}"
-
     def _page_of_file(self, topics: Sequence[str], after: int, most: int, upto: int) -> list[tuple[Kept, bool]]:
         if self._reader is None:
             raise JournalError(f"{self.path}: cannot be read just now", "see the daemon's health")
         try:
             names = [name for name, last in list(self._last.items()) if last > after and name.startswith(tuple(topics))]
-            return _page(self._reader, None if "" in topics else names, after, most, upto)
+            return page_of(self._reader, None if "" in topics else names, after, most, upto)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            if _is_damage(error):
-                self._damage = error  # whoever writes it sets it aside
-            raise _unreadable(self.path, error, "see 'streamcnn events'") from error
-
-
-class Query(NamedTuple):
-    """Which events to read from a journal: all where a field is None. `since_s` in seconds since 1970."""
-
-    since_s: float | None = None
-    stream: str | None = None
-    label: str | None = None
-
-
-_ALL = Query()
-# Damaged text is no text, and a damaged number may be text.
-_COLUMNS = (
-    "SELECT seq, CAST(at AS INTEGER), CAST(topic AS BLOB), CAST(payload AS BLOB), CAST(crc AS INTEGER) FROM events"
-)
-
-
-def read(path: Path, query: Query = _ALL) -> Iterator[Kept | int]:
-    """Yield events from a journal's file, oldest first, whether a daemon writes it or not; of a damaged one its number.
-
-    Raises JournalError where there is none or it cannot be read, InputError where another version wrote it.
-    """
-    if not path.is_file():
-        raise JournalError(f"{path}: there is no journal", "name the daemon's with --journal or --config")
-    since_us = -MOST_SEQ - 1 if query.since_s is None else round(query.since_s * 1e6)
-    try:
-        with contextlib.closing(_connected(path)) as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version != VERSION:
-                raise _other_version(path, version)
-            _refuse_foreign(db, path)
-            db.execute("BEGIN")  # one state of it, whoever writes meanwhile
-            (left,) = db.execute("SELECT count(*) FROM events INDEXED BY events_at WHERE at >= ?", (since_us,)).fetchone()
-            for values in db.execute(f"{_COLUMNS} WHERE at >= ? ORDER BY seq", (since_us,)):
-                left -= 1
-                row, is_whole = _checked(values)
-                if not is_whole:
-                    yield row.seq
-                elif _fits(row.topic, query):
-                    yield row
-            lost = max(left, 0 if left or query.since_s is not None or _damage_of(db, "quick_check") is None else 1)
-            yield from (UNKNOWN for _ in range(lost))  # rows that the index has, or had, and nobody finds
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _unreadable(path, error, "is it a journal of streamcnn?") from error
-
-
-def _fits(topic: str, query: Query) -> bool:
-    """Whether an event of a topic is wanted: `kind.stream.detector.label.`, of which names have no dots."""
-    parts = topic.split(".")
-    label = parts[3] if len(parts) > 4 else None
-    return query.stream in (None, parts[1]) and query.label in (None, label)
-
-
-def _checked(values: tuple) -> tuple[Kept, bool]:
-    """Return a row as it was read, and whether it is as it was written."""
-    seq, at_us, topic, payload, crc = values
-    try:
-        row = Kept(seq, int(at_us), bytes(topic).decode(), bytes(payload).decode())
-    except (ValueError, TypeError):
-        return Kept(seq, 0, "", ""), False
-    return row, seq > 0 and _crc(row) == crc
-
-
-class _UnfitIndex(sqlite3.DatabaseError):
-    """An index that does not fit the rows: they are not found by it."""
-
-
-class _BrokenPages(sqlite3.DatabaseError):
-    """Pages that do not hang together: rows are lost, and new ones may be."""
-
-
-# What SQLite says of single rows (their checksums tell it too) and of indexes; all else is about pages.
-_OF_ROWS = re.compile("(?:NULL|NUMERIC|TEXT|BLOB|non-[A-Z]+) value in |CHECK constraint failed in ")
-_OF_INDEXES = re.compile("(?:row(?:id)? .*|wrong # of entries in|non-unique entry in) index ")
-
-
-def _damage_of(db: sqlite3.Connection, check: str = "integrity_check") -> Exception | None:
-    """Return what does not fit together in a file, None where all does.
-
-    That takes as long as reading the file; a `quick_check`, which leaves out whether the indexes fit, half as long.
-    """
-    try:
-        said = [str(line) for (line,) in db.execute(f"PRAGMA {check}(1000)")]
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        return error if _is_damage(error) else None
-    said = [line for line in said if line != "ok" and not _OF_ROWS.match(line)]
-    broken = [line for line in said if not _OF_INDEXES.match(line)]
-    if broken:
-        return _BrokenPages(broken[0].splitlines()[-1])
-    return _UnfitIndex(said[0]) if said else None
-
-
-def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
-    """Refuse a database in which something else happens than what we wrote: views can be endless, triggers undo writes."""
-    kinds = {kind for (kind,) in db.execute("SELECT CAST(type AS BLOB) FROM sqlite_master")}
-    if not kinds <= {b"table", b"index"}:
-        raise InputError(f"{path}: is a database, but no journal: it has views or triggers", "give journal.path another name")
-
-
-def _other_version(path: Path, version: int) -> InputError:
-    remedy = "update streamcnn" if version > VERSION else "move it away; a new one is begun"
-    return InputError(f"{path}: a journal of version {version}, this streamcnn takes version {VERSION}", remedy)
-
-
-def _checkpoint(db: sqlite3.Connection, how: str) -> None:
-    """Bring what was written to the disk, and from the log into the file."""
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute(f"PRAGMA wal_checkpoint({how})")
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether an error says that a file is damaged; SQLite's own message may quote what is no text."""
-    return isinstance(error, UnicodeDecodeError | _BrokenPages) or _name(error).startswith(_DAMAGE)
-
-
-def _is_transient(error: Exception) -> bool:
-    return _name(error).startswith(_TRANSIENT)
-
-
-def _name(error: Exception) -> str:
-    return getattr(error, "sqlite_errorname", "") or ""
-
-
-def _unreadable(path: Path, error: Exception, remedy: str) -> JournalError:
-    reason = "it is damaged" if isinstance(error, UnicodeDecodeError) else error
-    return JournalError(f"{path}: cannot be read: {reason}", remedy)
-
-
-def _topics(db: sqlite3.Connection) -> Iterator[tuple[str, int]]:
-    """Yield topics with numbers of events, the last ones among them: also of events that are gone, and what is there."""
-    for rows in ("seq FROM topics", "max(seq) FROM events GROUP BY topic"):
-        for topic, seq in db.execute(f"SELECT CAST(topic AS BLOB), {rows}"):
-            if topic is not None and isinstance(seq, int) and seq > 0:
-                yield bytes(topic).decode(errors="replace"), seq
-
-
-def _page(
-    db: sqlite3.Connection, topics: Sequence[str] | None, after: int, most: int, upto: int
-) -> list[tuple[Kept, bool]]:
-    """Return a page of a journal's file, of some topics or all, of each row whether it is as it was written.
-
-    Topic by topic, each from the index: one index over all topics of a prefix would have to be sorted, and to scan what is
-    newer may mean millions of events of other topics.
-    """
-    bounds = "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-    if topics is None:
-        return [_checked(row) for row in db.execute(f"{_COLUMNS} WHERE {bounds}", (after, upto, most))]
-    one = f"{_COLUMNS} WHERE topic = ? AND {bounds}"
-    each = ((_checked(row) for row in db.execute(one, (name, after, upto, most))) for name in topics)
-    return [row for row, _ in zip(heapq.merge(*each), range(most), strict=False)]
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA trusted_schema = OFF")
-    return db
-
-
-def _lock(path: Path) -> int:
-    """Claim a journal for this process; raises JournalError where another one has it or its folder cannot be made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise JournalError(
-            f"{path}: the journal cannot be opened: {error.strerror}", "check its folder, or journal.path"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise JournalError(
-            f"{path}: another process writes this journal", "stop it, or give this one its own journal.path"
-        ) from error
-    return descriptor
+            if is_damage(error):
+                self._found(error)
+            raise unreadable(self.path, error, "see 'streamcnn events'") from error
