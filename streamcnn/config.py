@@ -13,11 +13,10 @@ import msgspec
 
 from streamcnn import documents
 from streamcnn.documents import Record
+from streamcnn.endpoint import DEFAULT_ENDPOINT, NO_ENDPOINT
 from streamcnn.endpoint import parse as parse_endpoint
 from streamcnn.errors import ConfigError
 from streamcnn.explaining import explain, form, shown
-
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
 
 Name = Annotated[
     str, msgspec.Meta(pattern=form(r"^[A-Za-z0-9_-]{1,64}$", "name: letters, digits, '_' and '-', at most 64 of them"))
@@ -26,7 +25,6 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Probability = Annotated[float, msgspec.Meta(gt=0, le=1)]
 FalseAlarm = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
 Labels = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
-NO_ENDPOINT = "none"
 MAX_RATE = 10_000_000  # Hz
 MAX_CHANNELS = 1024
 RawFormat = Literal["f32le", "f32be", "f64le", "f64be", "s16le", "s16be", "s24le", "s32le", "s32be", "u8"]

@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, ip_address
 from typing import NamedTuple
 
 PORTS = 1 << 16
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:5556"
+NO_ENDPOINT = "none"  # for who publishes nothing
 LONGEST_PATH = 107  # bytes of a Unix socket's name
 EXAMPLE = "an endpoint looks like tcp://127.0.0.1:5556, tcp://[::1]:5556 or ipc:///run/streamcnn/events"
 

@@ -1,6 +1,7 @@
 """The layout is kept: a file imports only from the rows below its own."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from collections import defaultdict
@@ -49,3 +50,33 @@ def test_every_test_states_its_fact(path: Path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     tests = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
     assert [node.name for node in tests if not ast.get_docstring(node)] == []
+
+
+# What somebody imports who receives events, on a machine where nothing else of the program is installed.
+CLIENT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import streamcnn
+from streamcnn import AsyncSubscriber, Subscriber, StreamcnnError, errors, events
+from importlib.resources import files
+assert events.SCHEMA and any(files("streamcnn.schemas").iterdir())
+try:
+    Subscriber("tcp://127.0.0.1:99999")
+except StreamcnnError as error:
+    print(error)
+"""
+
+
+def test_a_subscriber_needs_pyzmq_and_msgspec_alone(tmp_path: Path):
+    """Where nothing but these two is installed, events are received, and errors are in words."""
+    for package in ("zmq", "msgspec"):
+        home = Path(importlib.util.find_spec(package).origin).parent
+        (tmp_path / package).symlink_to(home)
+        for libraries in home.parent.glob("pyzmq.libs" if package == "zmq" else "msgspec.libs"):
+            (tmp_path / libraries.name).symlink_to(libraries)
+    (tmp_path / "streamcnn").symlink_to(ROOT / "streamcnn")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", CLIENT, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "has no port from 0 to 65,535" in done.stdout

@@ -26,7 +26,7 @@ from streamcnn.cli.screen import (
     meter,
     table,
 )
-from streamcnn.config import DEFAULT_ENDPOINT
+from streamcnn.endpoint import DEFAULT_ENDPOINT
 from streamcnn.errors import SubscribeError
 from streamcnn.events import Detection, Event, Flood, Gap, Health, Measure, to_json
 from streamcnn.wire.subscriber import Subscriber

@@ -22,8 +22,8 @@ import msgspec
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from streamcnn.config import NO_ENDPOINT, Publish
-from streamcnn.endpoint import PORTS, parse
+from streamcnn.config import Publish
+from streamcnn.endpoint import NO_ENDPOINT, PORTS, parse
 from streamcnn.errors import EndpointError, JournalError, PublishError, SubscribeError
 from streamcnn.events import Event, to_json, to_msgpack
 from streamcnn.wire import messages

@@ -19,8 +19,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
-from streamcnn.config import DEFAULT_ENDPOINT, NO_ENDPOINT
-from streamcnn.endpoint import EXAMPLE, parse_peer
+from streamcnn.endpoint import DEFAULT_ENDPOINT, EXAMPLE, NO_ENDPOINT, parse_peer
 from streamcnn.errors import EndpointError, SubscribeError
 from streamcnn.events import Event
 from streamcnn.wire import messages
