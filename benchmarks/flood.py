@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from streamcnn import service
 from streamcnn.config import Publish, Trigger
+from streamcnn.daemon import service
+from streamcnn.daemon.stream import StreamService
 from streamcnn.events import Detection, Gap
 from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Dense
@@ -96,7 +97,7 @@ def main() -> None:
             for follower in followers:
                 follower.stdout.readline()
             followers[0].send_signal(signal.SIGSTOP)
-            stream = service.StreamService("s", Flood(per_s, seconds), [listener], 1.0, news)
+            stream = StreamService("s", Flood(per_s, seconds), [listener], 1.0, news)
             began, told, gaps, most_mb, before_mb, drained_s = time.monotonic(), 0, 0, 0.0, resident_mb(), None
 
             def done() -> bool:

@@ -471,8 +471,8 @@ def test_a_suspended_daemon_goes_on(cli: Cli, tmp_path: Path):
     """A daemon that is stopped and continued hears on, and does not take its own absence for a lost device."""
     settings = "streams: [{name: s, nets: [{name: n, net: ramp}]}]"
     (tmp_path / "c.yaml").write_text(settings, encoding="utf-8")
-    code = ("from streamcnn import service; service.STALLED_S = 0.5; import sys; sys.argv[1:] = ['run', '--publish', 'none'];"
-            "from streamcnn.cli import main; main()")  # fmt: skip
+    code = ("from streamcnn.daemon import health; health.STALLED_S = 0.5; import sys;"
+            "sys.argv[1:] = ['run', '--publish', 'none']; from streamcnn.cli import main; main()")  # fmt: skip
     daemon = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert daemon.stdout.readline()

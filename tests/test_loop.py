@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from streamcnn.clock import SECOND, Clock
 from streamcnn.config import Peak
+from streamcnn.daemon.guard import AT_EASE, BEHIND, FULL, SETTLE_S, WHILE_S, Guard
 from streamcnn.events import Detection, Event, Gap
 from streamcnn.graph import store
-from streamcnn.guard import AT_EASE, BEHIND, FULL, SETTLE_S, WHILE_S, Guard
 from streamcnn.inference.callback import Ear
 from streamcnn.inference.latency import Latency, quantiles_s
 from streamcnn.inference.realtime import be_real_time, core_for, mask_of

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamcnn import service
 from streamcnn.config import Config, Net, Peak, Source, Stream
+from streamcnn.daemon import health, service
+from streamcnn.daemon import stream as stream_module
+from streamcnn.daemon.stream import StreamService
+from streamcnn.daemon.systemd import ServiceManager
 from streamcnn.errors import DeviceError, InputError, RunError, SourceLostError
 from streamcnn.events import Detection, Event, Gap, Health
 from streamcnn.graph import store
@@ -21,8 +24,7 @@ from streamcnn.listener import Listener
 from streamcnn.replaying import replay
 from streamcnn.ring import Ring
 from streamcnn.sinks.recording import Switched, control_track
-from streamcnn.sinks.systemd import ServiceManager
-from streamcnn.sources import soundcard
+from streamcnn.sources import opening, soundcard
 from streamcnn.sources.demo import Demo, demo_signal, ramp_spacing
 from streamcnn.sources.live import ThreadedSource
 from streamcnn.sources.raw import Raw
@@ -54,7 +56,7 @@ class Script(ThreadedSource):
 def run(source: object, duration_s: float | None = 20.0, stopped: object = lambda: False) -> list[Event]:
     """Run one stream to its end and return its events."""
     news = Bell()
-    stream = service.StreamService("s", source, [LECTURE], 1.0, news)
+    stream = StreamService("s", source, [LECTURE], 1.0, news)
     return list(service.run([stream], news, None, stopped, duration_s))
 
 
@@ -103,7 +105,7 @@ def test_a_failing_source_ends_the_run_with_its_reason():
         raise SourceLostError("unplugged")
 
     news = Bell()
-    stream = service.StreamService("s", Script(fail), [LECTURE], 1.0, news)
+    stream = StreamService("s", Script(fail), [LECTURE], 1.0, news)
     seen = []
     with pytest.raises(SourceLostError, match="unplugged"):
         seen.extend(service.run([stream], news, None, lambda: False))
@@ -119,7 +121,7 @@ def test_a_bug_in_a_source_is_not_swallowed():
 
 def test_a_silent_device_is_noticed(monkeypatch: pytest.MonkeyPatch):
     """A paced source that delivers nothing is an error, since a lost device reports nothing by itself."""
-    monkeypatch.setattr(service, "STALLED_S", 0.3)
+    monkeypatch.setattr(health, "STALLED_S", 0.3)
     source = Script(lambda ring: source._stopping.wait(20))
     source.paced = True
     with pytest.raises(SourceLostError, match="the script delivered nothing"):
@@ -216,7 +218,7 @@ def test_slow_streams_fit_too(rate: int):
     with open(read, "rb") as reader, open(write, "wb") as writer:
         feeder = threading.Thread(target=lambda: (writer.write(ramps([700, 29_000], 30_000).tobytes()), writer.close()))
         feeder.start()
-        stream = service.StreamService("s", Raw(rate, (1,), reader), [listener], 1.0, news)
+        stream = StreamService("s", Raw(rate, (1,), reader), [listener], 1.0, news)
         found = list(service.run([stream], news, None, lambda: False, 20.0))
         feeder.join()
     assert [event.sample for event in found if isinstance(event, Detection)] == [700, 29_000]
@@ -233,7 +235,7 @@ def test_long_blocks_fit_into_the_ring():
     first = next(ring.rest())
     source.stop()
     assert np.array_equal(first.samples[:, 0], demo_signal(0, 3500, 1000))
-    stream = service.StreamService("s", source, [LECTURE], 1.0, Bell())
+    stream = StreamService("s", source, [LECTURE], 1.0, Bell())
     assert stream._ring.capacity >= 4 * 3500
 
 
@@ -250,7 +252,7 @@ def test_a_machine_that_cannot_keep_up_does_without_optional_nets(tmp_path: Path
     listeners = [LECTURE, Listener("heavy", heavy, Peak())]
     news, path = Bell(), tmp_path / "x.wav"
     source = Demo(RATE, 1, 256)
-    stream = service.StreamService("s", source, listeners, 1.0, news, importances=[None, 0], record_to=path)
+    stream = StreamService("s", source, listeners, 1.0, news, importances=[None, 0], record_to=path)
     events = []
     for event in service.run([stream], news, None, lambda: False, 4.0):
         events.append(event)
@@ -297,9 +299,9 @@ def test_a_card_that_cannot_have_the_nets_rate_is_opened_at_its_own(monkeypatch:
 
     monkeypatch.setattr(soundcard, "SoundCard", card)
     monkeypatch.setattr(soundcard, "find_device", lambda name: soundcard.Device(0, name, "test", 2, 44_100.0, True))
-    assert service.configured_source(Source(device="usb"), 8000, lambda: None) == 44_100
+    assert opening.opened(Source(device="usb"), 8000, lambda: None) == 44_100
     with pytest.raises(DeviceError, match="not at 8000 Hz"):
-        service.configured_source(Source(device="usb", rate=8000), 8000, lambda: None)
+        opening.opened(Source(device="usb", rate=8000), 8000, lambda: None)
 
 
 class Manager:
@@ -327,7 +329,7 @@ def test_only_progress_feeds_the_watchdog(monkeypatch: pytest.MonkeyPatch, paced
     source, manager = Script(act), Manager()
     source.paced = paced
     news = Bell()
-    stream = service.StreamService("s", source, [LECTURE], 1.0, news)
+    stream = StreamService("s", source, [LECTURE], 1.0, news)
     list(service.run([stream], news, None, lambda: len(manager.told) > 12, 30.0, manager))
     assert ("ready" in manager.told) == ready
     assert ("alive" in manager.told) == (beats or not paced)
@@ -351,10 +353,10 @@ def test_streams_that_progress_in_turn_feed_the_watchdog(monkeypatch: pytest.Mon
     for name in "ab":
         source = ring_source = Script(act)
         source.paced = True
-        streams.append(service.StreamService(name, source, [LECTURE], 1.0, news))
+        streams.append(StreamService(name, source, [LECTURE], 1.0, news))
     states = []
     for event in service.run(streams, news, None, lambda: manager.told.count("alive") > 3, 30.0, manager):
-        if isinstance(event, Health) and event.sample > 200 and event.state != "ended":
+        if isinstance(event, Health) and event.sample > 200 and event.state == "running":  # on a busy machine one may pause
             states.append(event.level_dbfs)
     assert manager.told.count("alive") > 3
     assert set(states) == {-6.0}
@@ -364,9 +366,9 @@ def test_inference_that_hangs_does_not_feed_the_watchdog(monkeypatch: pytest.Mon
     """While audio comes in and nothing is processed, the watchdog starves."""
     monkeypatch.setattr(service, "HEALTH_EVERY_S", 0.05)
     hanging = threading.Event()
-    listen = service.Pipeline.listen
+    listen = stream_module.Pipeline.listen
     monkeypatch.setattr(
-        service.Pipeline, "listen", lambda *these, **more: (hanging.wait(20), listen(*these, **more))[1]
+        stream_module.Pipeline, "listen", lambda *these, **more: (hanging.wait(20), listen(*these, **more))[1]
     )
 
     def act(ring: Ring) -> None:
@@ -376,7 +378,7 @@ def test_inference_that_hangs_does_not_feed_the_watchdog(monkeypatch: pytest.Mon
     source, manager = Script(act), Manager()
     source.paced = True
     news = Bell()
-    stream = service.StreamService("s", source, [LECTURE], 1.0, news)
+    stream = StreamService("s", source, [LECTURE], 1.0, news)
     try:
         for _ in service.run([stream], news, None, lambda: len(manager.told) > 12, 30.0, manager):
             if len(manager.told) > 10 and not hanging.is_set():
@@ -410,6 +412,6 @@ def test_what_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_demo_has_the_channels_that_are_wanted():
     """Channels of the demo are counted from 1; one that it does not have is refused."""
-    assert service.configured_source(Source(channels=(1, 2)), RATE, lambda: None).channels == 2
+    assert opening.opened(Source(channels=(1, 2)), RATE, lambda: None).channels == 2
     with pytest.raises(InputError, match="channels 1 to 1 where 1 are wanted, not 3"):
-        service.configured_source(Source(channels=(3,)), RATE, lambda: None)
+        opening.opened(Source(channels=(3,)), RATE, lambda: None)

@@ -15,14 +15,16 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from streamcnn import service
 from streamcnn.cli.screen import counted, wide_console
 from streamcnn.config import Publish, Source
+from streamcnn.daemon import service
+from streamcnn.daemon.stream import StreamService
 from streamcnn.errors import DeviceError
 from streamcnn.events import Detection, Gap, Health
 from streamcnn.graph import store
 from streamcnn.journal.journal import Journal
 from streamcnn.listener import Listener, own_detector, stream_rate
+from streamcnn.sources import opening
 from streamcnn.sources.demo import demo_signal, ramp_spacing
 from streamcnn.sources.soundcard import played
 from streamcnn.system import Bell
@@ -32,7 +34,7 @@ SETTLING_S = 3.0  # before anything counts
 PERIOD_S = 10  # of the signal
 
 
-def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[service.StreamService, dict]:
+def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[StreamService, dict]:
     """Play and hear for so many seconds; return the stream and what was found, as JSON has it.
 
     Raises DeviceError where nothing of what was played was heard.
@@ -42,8 +44,8 @@ def measure(nets: list[str], device: str, block: int, seconds: float) -> tuple[s
     rate, news = stream_rate(listeners, None), Bell()
     # PulseAudio and PipeWire: what is played, not a microphone.
     os.environ.setdefault("PULSE_SOURCE", "@DEFAULT_MONITOR@")
-    source = service.configured_source(Source(device=device, block=block), rate, lambda: None)
-    stream = service.StreamService("bench", source, listeners, 1.0, news)
+    source = opening.opened(Source(device=device, block=block), rate, lambda: None)
+    stream = StreamService("bench", source, listeners, 1.0, news)
     signal = demo_signal(source.rate, PERIOD_S * source.rate, source.rate)
     heard: list[int] = []
     gaps, worst, high_water, last, is_loud = 0, 0.0, 0.0, None, False
@@ -132,7 +134,7 @@ def show(report: dict, *, as_json: bool) -> None:
         console.print(f"not permitted: {refused}", markup=False)
 
 
-def draw(stream: service.StreamService, report: dict, picture: Path) -> None:
+def draw(stream: StreamService, report: dict, picture: Path) -> None:
     """Draw the latencies' histograms."""
     from streamcnn.cli.pictures import draw_latencies  # loads matplotlib
 

@@ -11,7 +11,6 @@ import click
 import msgspec
 
 from streamcnn import config as configuration
-from streamcnn import service
 from streamcnn.cli import INTERRUPTED
 from streamcnn.cli.numbers import Real, Whole
 from streamcnn.cli.options import (
@@ -25,9 +24,12 @@ from streamcnn.cli.options import (
 )
 from streamcnn.cli.screen import RunScreen
 from streamcnn.cli.signals import Signals
+from streamcnn.daemon import service
+from streamcnn.daemon.stream import StreamService
 from streamcnn.errors import InputError
 from streamcnn.journal.journal import Journal
 from streamcnn.listener import load_listeners, stream_rate
+from streamcnn.sources import opening
 from streamcnn.sources.pcm import FORMATS
 from streamcnn.system import Bell
 from streamcnn.wire.publisher import Publisher
@@ -125,11 +127,11 @@ def command(
         raise click.Abort  # exit code 130
 
 
-def _stream(stream: configuration.Stream, news: Bell, screen: RunScreen, record: Path | None) -> service.StreamService:
+def _stream(stream: configuration.Stream, news: Bell, screen: RunScreen, record: Path | None) -> StreamService:
     listeners = load_listeners(stream, say=screen.note)
     rate = stream_rate(listeners, stream.source.rate)
-    source = service.configured_source(stream.source, rate, _standard_input)
-    started = service.StreamService(
+    source = opening.opened(stream.source, rate, _standard_input)
+    started = StreamService(
         stream.name,
         source,
         listeners,
