@@ -27,7 +27,7 @@ from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Dense
 from streamcnn.journal.journal import Journal
 from streamcnn.journal.reading import read
-from streamcnn.listener import Listener
+from streamcnn.pipeline.listener import Listener
 from streamcnn.ring import Ring
 from streamcnn.sources.live import ThreadedSource
 from streamcnn.system import Bell

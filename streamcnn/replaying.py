@@ -18,9 +18,9 @@ from streamcnn.batch.screen import Screen, Screened, smoothed
 from streamcnn.clock import Clock
 from streamcnn.errors import AudioFileError, ConfigError, InputError, RateError
 from streamcnn.events import Event
-from streamcnn.listener import load_listeners, stream_rate
 from streamcnn.optional import keras_module
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import load_listeners, stream_rate
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.sinks.recording import ALONE, End, Entry, Lost, Pair, Switched, control_path, control_track
 from streamcnn.sources.wav import AudioFile
 

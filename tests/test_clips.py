@@ -20,8 +20,8 @@ from streamcnn.graph import store
 from streamcnn.graph.clip import Clip
 from streamcnn.graph.graph import INPUT, Graph, NetInfo
 from streamcnn.importers.keras import import_keras
-from streamcnn.listener import Listener
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import Listener
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.verification import check_signal, fitted, keras_oracle, random_signal
 from tests.conftest import inside
 from tests.contract import check_streaming_contract

@@ -114,7 +114,7 @@ def test_two_streams_of_one_name_are_refused():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configurations_are_valid(path: Path):
     """Every configuration that is shipped can be read, and its nets exist."""
-    from streamcnn.listener import load_listeners, stream_rate
+    from streamcnn.pipeline.listener import load_listeners, stream_rate
 
     for stream in config.load(path).streams:
         assert stream_rate(load_listeners(stream), stream.source.rate) > 0

@@ -17,8 +17,8 @@ from streamcnn.filters import HIGHEST, Chance, made_of_files, normalized_thresho
 from streamcnn.graph.graph import Graph, NetInfo, Node
 from streamcnn.graph.layers import Conv1D, InverseNorm, Merge
 from streamcnn.inference.kernels import PIECE
-from streamcnn.listener import Listener, load_listeners
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import Listener, load_listeners
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.replaying import BatchReplay, replay
 from tests.contract import check_streaming_contract
 from tests.graphs import pieces

@@ -12,8 +12,8 @@ from streamcnn.events import Detection, Event, Flood, Gap
 from streamcnn.events import Measure as Measured
 from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Dense, Pooling1D
-from streamcnn.listener import Listener
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import Listener
+from streamcnn.pipeline.pipeline import Pipeline
 from tests.graphs import pieces
 
 RATE = 40  # Hz: many windows of a second in few samples

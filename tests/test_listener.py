@@ -10,7 +10,7 @@ from streamcnn.errors import ConfigError
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Conv1D, Dense
-from streamcnn.listener import Listener, load_listeners, own_detector, with_threshold
+from streamcnn.pipeline.listener import Listener, load_listeners, own_detector, with_threshold
 from tests.graphs import signal
 
 LABELS = ("yes", "no", "none")

@@ -19,8 +19,8 @@ from streamcnn.inference.callback import Ear
 from streamcnn.inference.latency import Latency, quantiles_s
 from streamcnn.inference.realtime import be_real_time, core_for, mask_of
 from streamcnn.inference.tables import FUNCTIONS_AT
-from streamcnn.listener import Listener
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import Listener
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.ring import DRIVER_OVERFLOW, Ring
 from streamcnn.system import CLOCK_GETTIME, REALTIME, Bell, c_functions
 from tests.conftest import wait_until

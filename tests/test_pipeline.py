@@ -15,8 +15,8 @@ from streamcnn.events import Detection, Event, Gap
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Conv1D, Cropping1D, Repeat, SimpleRNN
-from streamcnn.listener import Listener
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import Listener
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.replaying import replay
 from streamcnn.sources.wav import AudioFile
 from tests.graphs import graphs, pieces

@@ -20,8 +20,8 @@ from streamcnn.clock import SECOND, Clock
 from streamcnn.errors import InputError, StreamcnnError
 from streamcnn.events import Detection, Event, Gap, Health, Measure
 from streamcnn.graph import store
-from streamcnn.listener import load_listeners
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import load_listeners
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.replaying import replay
 from streamcnn.ring import MAX_BLOCKS, UNKNOWN, Block, Ring
 from streamcnn.sinks import recording as recordings
@@ -66,7 +66,7 @@ class Studio:
         session = Session(stream=stream.name, session="s1", rate=RATE, channels=1, nets=nets)
         self.recording = Recording(path, session)
         self.tape = Tape(1, RATE, [self.recording])
-        self.pipeline.on_pair = self.recording.note_pair
+        self.pipeline.reports.on_pair = self.recording.note_pair
         self._started_ns, self._wanted, self._lost = time.monotonic_ns(), [True] * len(nets), 0
         arguments = self.ring, self.news, self.tape.ring
         self._thread = threading.Thread(target=self.pipeline.listen, args=arguments, daemon=True)

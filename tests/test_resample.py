@@ -19,8 +19,8 @@ from streamcnn.graph import store
 from streamcnn.graph.graph import Graph
 from streamcnn.graph.layers import Conv1D, Resample
 from streamcnn.graph.resample import PASSBAND, resampler
-from streamcnn.listener import Listener
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import Listener
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.replaying import replay
 from tests.contract import check_streaming_contract
 from tests.graphs import pieces

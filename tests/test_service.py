@@ -20,7 +20,7 @@ from streamcnn.events import Detection, Event, Gap, Health
 from streamcnn.graph import store
 from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.graph.layers import Conv1D, Dense
-from streamcnn.listener import Listener
+from streamcnn.pipeline.listener import Listener
 from streamcnn.replaying import replay
 from streamcnn.ring import Ring
 from streamcnn.sinks.recording import Switched, control_track

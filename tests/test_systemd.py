@@ -20,7 +20,7 @@ MIC0 = "streams: [{name: mic0, source: {device: pulse}, nets: [{name: ramp, net:
 FAULT = """
 import os, threading, time
 from streamcnn.inference import tables as T
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.pipeline import Pipeline
 listen = Pipeline.listen
 def faulty(self, *these, **more):
     def watch():

@@ -23,7 +23,7 @@ from streamcnn.errors import DeviceError
 from streamcnn.events import Detection, Gap, Health
 from streamcnn.graph import store
 from streamcnn.journal.journal import Journal
-from streamcnn.listener import Listener, own_detector, stream_rate
+from streamcnn.pipeline.listener import Listener, own_detector, stream_rate
 from streamcnn.sources import opening
 from streamcnn.sources.demo import demo_signal, ramp_spacing
 from streamcnn.sources.soundcard import played

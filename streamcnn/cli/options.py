@@ -13,7 +13,7 @@ from streamcnn.cli.signals import ended_at_once
 from streamcnn.compiler.build import Told
 from streamcnn.errors import ConfigError
 from streamcnn.graph import store
-from streamcnn.listener import own_detector, with_threshold
+from streamcnn.pipeline.listener import own_detector, with_threshold
 
 DEFAULT_NET = "ramp"
 COMPILE_TIME = "some 15 seconds on a PC, longer on a small board"

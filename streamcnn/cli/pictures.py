@@ -11,7 +11,7 @@ from streamcnn.events import Detection, Event
 from streamcnn.graph.graph import Graph
 from streamcnn.graph.resample import resampler
 from streamcnn.inference.latency import Latency, quantiles_s, seconds_at
-from streamcnn.listener import Listener, load_listeners
+from streamcnn.pipeline.listener import Listener, load_listeners
 from streamcnn.sources.wav import AudioFile
 
 COLUMNS = 3000  # a picture has no more columns than that: longer signals are drawn as their envelope

@@ -28,7 +28,7 @@ from streamcnn.daemon import service
 from streamcnn.daemon.stream import StreamService
 from streamcnn.errors import InputError
 from streamcnn.journal.journal import Journal
-from streamcnn.listener import load_listeners, stream_rate
+from streamcnn.pipeline.listener import load_listeners, stream_rate
 from streamcnn.sources import opening
 from streamcnn.sources.pcm import FORMATS
 from streamcnn.system import Bell

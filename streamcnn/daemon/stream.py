@@ -16,8 +16,8 @@ from streamcnn.errors import RunError, SourceLostError
 from streamcnn.events import Detection, Event, Health, utc
 from streamcnn.inference.latency import Latency
 from streamcnn.inference.realtime import be_real_time
-from streamcnn.listener import Listener
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import Listener
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.ring import Ring
 from streamcnn.sinks.clips import ClipWriter
 from streamcnn.sinks.recording import Recording, Session
@@ -80,7 +80,7 @@ class StreamService:
                 clocked=source.paced,
             )
             self._recording = Recording(record_to, session)
-            self._pipeline.on_pair = self._recording.note_pair
+            self._pipeline.reports.on_pair = self._recording.note_pair
         readers = [reader for reader in (self._recording, self._clips) if reader is not None]
         self._tape = Tape(source.channels, source.rate, readers) if readers else None
         self._thread = threading.Thread(target=self._guarded, name=f"inference-{name}", daemon=True)
@@ -217,7 +217,7 @@ class StreamService:
             state=state or state_of(self._progress, dbfs, running=self.running, behind=self._guard.behind),
             sample=self._pipeline.sample,
             level_dbfs=None if dbfs is None else round(dbfs, 1) + 0.0,  # and not -0.0
-            detections=self._pipeline.detections,
+            detections=self._pipeline.reports.detections,
             overflows=self._ring.overflows,
             lost_frames=self._ring.lost_frames,
             time=utc(time.time()),

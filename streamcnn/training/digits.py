@@ -10,8 +10,8 @@ import numpy as np
 from streamcnn.events import Detection
 from streamcnn.graph.graph import Graph, NetInfo
 from streamcnn.importers.keras import import_keras
-from streamcnn.listener import Listener, own_detector
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.listener import Listener, own_detector
+from streamcnn.pipeline.pipeline import Pipeline
 from streamcnn.training import card, clips, spoken, tagger
 
 SEED = 1

@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 
 from streamcnn.cli import main
-from streamcnn.pipeline import Pipeline
+from streamcnn.pipeline.pipeline import Pipeline
 from tests.fuzzing.case import REFUSED, TAKEN, Outcome, fault
 
 COMPILING = re.compile(r"^streamcnn: (?:compiling the engine|another process is compiling).*\n", re.MULTILINE)

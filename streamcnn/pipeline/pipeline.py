@@ -13,42 +13,26 @@ An engine started late gives the same bits as one that has run since the session
 So frames in which nothing can be decided need not be processed: whoever knows of such frames may `leap` over them.
 """
 
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import groupby
+from collections.abc import Iterator
 
 import numpy as np
 
 from streamcnn.clock import Clock
-from streamcnn.detect.hits import (
-    DECIDED,
-    END,
-    MEASURED,
-    ONSET,
-    PEAK,
-    PHASE,
-    TRUNCATED,
-    Hit,
-    hit_of,
-    reals_of,
-    shortest_decimal,
-)
 from streamcnn.errors import InputError
-from streamcnn.events import Detection, Event, Flood, Gap, Measure, utc
+from streamcnn.events import Detection, Event, Measure, utc
 from streamcnn.inference import kernels
 from streamcnn.inference import tables as T
-from streamcnn.inference.flood import FLOOD
 from streamcnn.inference.latency import Latency
 from streamcnn.inference.loop import SPELLS, looping
-from streamcnn.listener import Listener
+from streamcnn.pipeline.listener import Listener
+from streamcnn.pipeline.reports import Reports
+from streamcnn.pipeline.runner import Runner, Stage
 from streamcnn.ring import UNKNOWN, Ring
-from streamcnn.runner import Runner, Stage
 from streamcnn.system import Bell, c_functions
 
 FEWEST_RECORDS = 1 << 14
-SECOND_DIGITS = 9
 MOST_COLLECTED = 1_000_000  # records that may wait to become events; some 140 MB
 
 
@@ -76,14 +60,9 @@ class Pipeline:
         unknown_rate: int | None = None,
     ):
         self.rate, self.channels = rate, channels
-        self.detections = 0
         self.clock = clock
-        self.on_pair: Callable[[int, int, int, int], None] | None = None  # told the pairs of times, about one a second
-        self._told_pair, self._epoch = T.NOWHERE, 0
         self.latency = Latency()
         self._mask_edges = mask_edges
-        self._names = {"stream": stream, "session": session}
-        self._causes = list(T.CAUSES)
         rates = [listener.graph.info.rate or unknown_rate or rate for listener in listeners]
         self._stages = [Stage(rate, to, channels, mask_edges) for to in dict.fromkeys((rate, *rates))]
         stages = {stage.rate: number for number, stage in enumerate(self._stages)}
@@ -91,6 +70,7 @@ class Pipeline:
             Runner(listener, self._stages[stages[to]], channels, gain)
             for listener, to in zip(listeners, rates, strict=True)
         ]
+        self.reports = Reports(stream, session, rate, self.runners, clock)
         self._stage_tables = np.stack([stage.table for stage in self._stages])
         self._runner_tables = np.stack([runner.table(mask_edges) for runner in self.runners])
         self._runner_tables[:, T.STAGE] = [stages[to] for to in rates]
@@ -146,10 +126,8 @@ class Pipeline:
 
     def skip(self, frames: int, cause: str, frames_error: int | None = 0) -> list[Event]:
         """Account for frames that never came: end open runs, reset the nets, and report the gap."""
-        if cause not in self._causes:
-            self._causes.append(cause)
         error = UNKNOWN if frames_error is None else frames_error
-        kernels.skipping.compiled()(self._address, frames, error, self._causes.index(cause))
+        kernels.skipping.compiled()(self._address, frames, error, self.reports.number_of(cause))
         return self._drained()
 
     def switch(self, net: str, *, on: bool) -> list[Event]:
@@ -250,7 +228,7 @@ class Pipeline:
         if self.clock is None or self.clock.refresh() is None:
             return
         known, count = self.clock.estimate, int(self._table[T.KNOWN]) + 1
-        if self._table[T.EPOCH] != self._epoch:
+        if self._table[T.EPOCH] != self.reports.epoch:
             return  # what is known is of before a loss that has not been read yet
         slot = T.KNOWN_SLOTS + count % 2 * T.KNOWN_COLUMNS
         self._table[slot : slot + T.KNOWN_COLUMNS] = (
@@ -295,7 +273,7 @@ class Pipeline:
             parts += part.memory
         return parts
 
-    # From records to events
+    # The records
 
     def _drained(self) -> list[Event]:
         return [event for event, _ in self._read()]
@@ -312,125 +290,9 @@ class Pipeline:
                     self._collected.appendleft(rows[end:])
                 rows = rows[:end]
             self._collected_rows -= len(rows)
-            for event in self._events_of(rows):
+            for event in self.reports.events(rows):
                 told += 1
                 yield event
-
-    def _events_of(self, rows: np.ndarray) -> Iterator[tuple[Event, int]]:
-        """Yield records, those of whole pieces of signal, as events, each with when it was made."""
-        reals = reals_of(rows[:, T.HIT_AT :].copy())
-        for kind, numbered in groupby(enumerate(rows.tolist()), lambda pair: self._group(pair[1])):
-            if kind[0] == T.HIT:
-                told = list(self._told([(row, reals[number]) for number, row in numbered], kind[1]))
-                # As single frames would give them. (What ends by force is in the order of the nets.)
-                by_force = kind[2]
-                yield from told if by_force else sorted(told, key=lambda pair: pair[0].decided_sample)
-                continue
-            for _, row in numbered:
-                if kind[0] == T.GAP:
-                    yield self._gap(row), row[T.MADE_AT]
-                elif kind[0] == T.PAIR and self.clock is not None:
-                    self._observe(row)
-
-    @staticmethod
-    def _group(row: list[int]) -> tuple[int, int, int]:
-        """What records have in common that were decided in one piece."""
-        return row[T.KIND], row[T.SEEN], row[T.HIT_AT + TRUNCATED] if row[T.KIND] == T.HIT else 0
-
-    def _observe(self, row: list[int]) -> None:
-        self.clock.observe(row[T.OF_SAMPLE], row[T.OF_ARRIVAL], row[T.OF_AGE], row[T.OF_UTC])
-        if self.on_pair is not None and (self._told_pair < 0 or row[T.OF_SAMPLE] - self._told_pair >= self.rate):
-            self._told_pair = row[T.OF_SAMPLE]
-            self.on_pair(*row[T.OF_SAMPLE : T.OF_UTC + 1])
-
-    def _gap(self, row: list[int]) -> Gap:
-        start, frames, error, cause = row[T.GAP_START : T.GAP_CAUSE + 1]
-        if error and self.clock is not None:
-            self.clock.restart()
-            self._epoch, self._told_pair = self._epoch + 1, T.NOWHERE
-        return Gap(
-            **self._names,
-            start_sample=start,
-            frames=frames,
-            frames_error=None if error == UNKNOWN else error,
-            cause=self._causes[cause],
-        )
-
-    def _told(self, rows: list[tuple[list[int], list[float]]], seen: int) -> Iterator[tuple[Event, int]]:
-        """Yield the events of rows of hits, with their scores and offsets."""
-        measured: list[float] = []  # of the outputs of one frame
-        for row, reals in rows:
-            runner, started, hit = self.runners[row[T.NET]], row[T.ENGINE_STARTED], row[T.HIT_AT :]
-            if hit[PHASE] == FLOOD:
-                yield self._flood(runner, hit, started, seen), row[T.MADE_AT]
-            elif hit[PHASE] == MEASURED:
-                measured.append(reals[0])
-                if len(measured) == len(runner.listener.labels):
-                    yield self._measure(runner, hit_of(hit, *reals), measured, started, seen), row[T.MADE_AT]
-                    measured = []
-            else:
-                yield self._detection(runner, hit_of(hit, *reals), started, seen), row[T.MADE_AT]
-
-    def _detection(self, runner: Runner, hit: Hit, started: int, seen: int) -> Detection:
-        self.detections += hit.phase == "confirmed"
-        listener, onset = runner.listener, runner.sample(hit.onset, started)
-        label, sample = listener.labels[hit.output], runner.sample(hit.peak, started)
-        position = runner.between(hit.peak, hit.offset, started)
-        return Detection(
-            **self._names,
-            id=f"{self._names['stream']}/{self._names['session']}/{listener.name}/{label}/{onset}",
-            phase=hit.phase,
-            detector=listener.name,
-            kind=listener.kind,
-            label=label,
-            net=runner.net,
-            sample=sample,
-            position=position,
-            start_sample=onset,
-            end_sample=None if hit.end is None else runner.sample(hit.end, started),
-            decided_sample=runner.decided(hit.decided, started, seen),
-            score=hit.score,
-            threshold=listener.thresholds[label],
-            truncated=hit.truncated,
-            **self._times(position),
-        )
-
-    def _measure(self, runner: Runner, hit: Hit, values: list[float], started: int, seen: int) -> Measure:
-        listener, sample = runner.listener, runner.sample(hit.peak, started)
-        told = [shortest_decimal(value) if math.isfinite(value) else None for value in values]
-        return Measure(
-            **self._names,
-            id=f"{self._names['stream']}/{self._names['session']}/{listener.name}/{sample}",
-            detector=listener.name,
-            net=runner.net,
-            sample=sample,
-            start_sample=runner.sample(hit.onset, started),
-            decided_sample=runner.decided(hit.decided, started, seen),
-            values=dict(zip(listener.labels, told, strict=True)),
-            **self._times(float(sample)),
-        )
-
-    def _flood(self, runner: Runner, hit: list[int], started: int, seen: int) -> Flood:
-        return Flood(
-            **self._names,
-            detector=runner.listener.name,
-            suppressed=hit[PEAK],
-            start_sample=runner.sample(hit[ONSET], started),
-            end_sample=runner.sample(hit[END], started),
-            decided_sample=runner.decided(hit[DECIDED], started, seen),
-        )
-
-    def _times(self, position: float) -> dict[str, object]:
-        """Return when a position was: in seconds from the start, and, where there is a clock, in UTC, with its error."""
-        seconds = {"time_s": round(position / self.rate, SECOND_DIGITS)}
-        known = None if self.clock is None else self.clock.utc(position)
-        if known is None:
-            return seconds
-        try:
-            return {**seconds, "time": utc(known[0]), "time_error_s": known[1]}
-        except (ValueError, OverflowError):  # a recording whose clock leads out of all years
-            return seconds
-
 
 def _piece_end(rows: np.ndarray, least: int) -> int:
     """Return how many records there are up to the end of a piece of signal, so many of them at least."""

@@ -11,7 +11,7 @@ from streamcnn.graph.resample import resampler
 from streamcnn.graph.store import identity
 from streamcnn.inference import kernels
 from streamcnn.inference import tables as T
-from streamcnn.listener import Listener
+from streamcnn.pipeline.listener import Listener
 
 FLOOD_WINDOW_S = 1.0
 POSITION_DIGITS = 4  # of a sample: more of them say nothing about where an event was
