@@ -5,6 +5,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PREFIX ?= /opt/streamcnn
 UNITS  ?= /etc/systemd
+WORKERS ?= $(shell expr $$(nproc) + 1)# many tests wait for something
 
 .PHONY: run test lint install clean system-libraries
 
@@ -14,7 +15,12 @@ run: $(VENV)/.installed-run system-libraries
 test: $(VENV)/.installed-test system-libraries
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-cache
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal -m 'not real_time'
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m real_time  # these have to keep up, and have the machine alone
+endif
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

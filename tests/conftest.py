@@ -71,6 +71,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that have to keep up with something outside."""
+    for item in items:
+        if {"sound_server", "machine"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("real_time")
+
+
 class Cli:
     """Runs the command line as a user does: in a process of its own."""
 

@@ -114,14 +114,17 @@ def test_depthwise_and_separable(padding: str, strides: int, dilation: int, mult
     check_model(chain(K.SeparableConv1D(5, 3, dilation_rate=dilation, **options)))
 
 
-@pytest.mark.parametrize(("padding", "strides", "taps"), itertools.product(["valid", "same"], [1, 2, 3], [1, 2, 5]))
+TRANSPOSED = list(itertools.product(["valid", "same"], [1, 2, 3], [1, 2, 5]))
+
+
+@pytest.mark.parametrize(("padding", "strides", "taps"), TRANSPOSED)
 def test_conv1d_transpose(padding: str, strides: int, taps: int):
     """Conv1DTranspose, with every padding and stride, behind a stride that makes room for it."""
     layer = K.Conv1DTranspose(3, taps, strides=strides, padding=padding, activation="relu")
     check_model(chain(K.Conv1D(2, 3, strides=strides, padding="causal"), layer), contract=taps == 5)
 
 
-@pytest.mark.parametrize(("padding", "taps"), itertools.product(["valid", "same"], [1, 2, 5]))
+@pytest.mark.parametrize(("padding", "taps"), list(itertools.product(["valid", "same"], [1, 2, 5])))
 def test_dilated_conv1d_transpose(padding: str, taps: int):
     """A dilated Conv1DTranspose keeps the contract; Keras' TensorFlow backend cannot compute one on a CPU."""
     kernel = np.random.default_rng(0).normal(size=(taps, 3, 2))
@@ -139,7 +142,7 @@ def test_conv1d_transpose_with_output_padding(padding: str, taps: int, output_pa
     check_model(chain(K.MaxPooling1D(2), layer))
 
 
-@pytest.mark.parametrize(("pool", "strides", "padding"), itertools.product([1, 2, 3, 5], [1, 2, 3], ["valid", "same"]))
+@pytest.mark.parametrize(("pool", "strides", "padding"), list(itertools.product([1, 2, 3, 5], [1, 2, 3], ["valid", "same"])))
 def test_pooling(pool: int, strides: int, padding: str):
     """MaxPooling1D and AveragePooling1D, overlapping and not; padded frames neither win nor count."""
     check_model(chain(K.MaxPooling1D(pool, strides, padding)), contract=pool == 5)

@@ -12,7 +12,8 @@ from tests.conftest import DEADLINE_S, Cli
 @pytest.fixture
 def daemon(cli: Cli) -> subprocess.Popen:
     """A daemon on the demo that has begun to publish."""
-    started = cli.start("run", "--publish", "none")
+    # Where the tests run under nohup, SIGHUP is ignored, and who inherits that keeps to it.
+    started = cli.start("run", "--publish", "none", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     line = started.stdout.readline()  # its first detection
     assert "ramp" in line
     yield started
