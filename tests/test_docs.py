@@ -118,7 +118,8 @@ def test_the_readme_names_real_commands_and_files():
     from streamcnn.cli import COMMANDS
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```\n.*?```|`[^`\n]+`", readme, re.S))
+    blocks = re.findall(r"^```\w*\n(.*?)^```", readme, re.S | re.M)
+    code = "\n".join([*blocks, *re.findall(r"`[^`\n]+`", re.sub(r"^```.*?^```", "", readme, flags=re.S | re.M))])
     named = set(re.findall(r"streamcnn ([a-z]+)", code))
     assert {"run", "replay", "convert"} <= named <= set(COMMANDS)
     for target in re.findall(r"\]\(([^)#:]+)\)", readme):
