@@ -19,7 +19,7 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal -m 'not real_time'
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m real_time  # these have to keep up, and have the machine alone
+	@$(BIN)/python -m pytest -m real_time  # these have to keep up, and have the machine for themselves
 endif
 
 lint: $(VENV)/.installed-test

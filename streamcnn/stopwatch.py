@@ -7,13 +7,12 @@ engine: what a block takes at the least in several runs of the same signal is it
 import time
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from streamcnn.compiler.build import entry_point
 from streamcnn.compiler.denormals import flush_denormals, restore
 from streamcnn.compiler.kernel import integers, invoke
+from streamcnn.compiler.numba_abi import intrinsic, ir
 from streamcnn.compiler.vector import FLOATS, LANES, fma, vector_of
 from streamcnn.engine import Engine
 from streamcnn.system import MONOTONIC, c_functions, now

@@ -16,12 +16,10 @@ import sys
 import time
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from streamcnn.compiler.kernel import INT, integers, kernel
+from streamcnn.compiler.numba_abi import cgutils, intrinsic, ir
 
 CLOCK_GETTIME, WRITE, READ, POLL, SET_SCHEDULER, SET_AFFINITY, SYSCALL, FUTEX = range(8)  # rows of the table
 _NAMES = ("clock_gettime", "write", "read", "poll", "sched_setscheduler", "sched_setaffinity", "syscall")

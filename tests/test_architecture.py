@@ -2,12 +2,16 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
+from streamcnn.compiler import numba_abi
+from streamcnn.errors import MissingPartError
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "streamcnn").rglob("*.py"))
@@ -16,6 +20,7 @@ OWNERS = {
     "sounddevice": "sources/soundcard.py",
     "soundfile": ("sources/wav.py", "sinks/clips.py"),
     "zmq": "wire/",
+    "llvmlite": "compiler/numba_abi.py",
     "sqlite3": ("journal/", "wire/cursor.py"),
     "matplotlib": "cli/pictures.py",
     "yaml": ("documents.py", "strict_yaml.py"),
@@ -42,6 +47,21 @@ def test_each_edge_library_has_one_owner():
     for library, owners in OWNERS.items():
         assert users[library], f"{library} is not used any more"
         assert [user for user in users[library] if not user.startswith(owners)] == [], library
+
+
+def test_numbas_inner_parts_are_used_in_one_place():
+    """What no release of Numba promises to keep is imported by one file, which finds them to be as they were."""
+    users = {path.name for path in SOURCES if re.search(r"numba\.(core|np|misc|extending)\b", path.read_text("utf-8"))}
+    assert users == {"numba_abi.py"}
+    numba_abi.tried()
+
+
+def test_another_numba_is_named(monkeypatch: pytest.MonkeyPatch):
+    """Where an inner part does other things than it did, the error names the versions, and those that are tested."""
+    monkeypatch.setattr(numba_abi, "code_address", lambda compiled: compiled.gone)
+    with pytest.raises(MissingPartError, match=r"Numba [0-9.]+ with llvmlite .* 'gone'; install one .*numba>=0.60,<"):
+        numba_abi.tried()
+    assert f'"{numba_abi.TESTED}"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda path: path.name)

@@ -115,9 +115,14 @@ def test_a_daemon_that_was_stopped_goes_on_where_it_was(tmp_path: Path, here: Cl
     events = heard()
     assert [event for event in events if event["type"] == "gap"] == []
     assert set(np.diff([event["sample"] for event in events])) == {12_000}
-    settled, last = events[15], events[-1]
-    span_s = (datetime.fromisoformat(last["time"]) - datetime.fromisoformat(settled["time"])).total_seconds()
-    assert abs(span_s - (last["sample"] - settled["sample"]) / RATE) < 0.05
+
+    def behind_s(told: list[dict]) -> float:
+        """Return by how much what is told lies behind its UTC: the least of several, as a busy machine tells late."""
+        times = [(datetime.fromisoformat(event["detected_at"]), datetime.fromisoformat(event["time"])) for event in told]
+        return min((detected - happened).total_seconds() for detected, happened in times)
+
+    # Not held against the samples: a sound server that is itself held up plays later, and rightly so by UTC.
+    assert abs(behind_s(events[-15:]) - behind_s(events[10:20])) < 0.1
 
 
 BURDENS = {

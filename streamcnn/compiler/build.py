@@ -26,11 +26,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import llvmlite.binding
 import numba
 import numpy
-from numba.core import event
-from numba.core.errors import NumbaWarning
+
+from streamcnn.compiler.numba_abi import NumbaError, NumbaWarning, code_address, first_pass, unfit, versions
 
 PACKAGE = Path(__file__).parents[1]
 LONGEST_WAIT_S = 120.0  # for another process; one that is stopped must not stop us
@@ -89,28 +88,15 @@ def _compiled(compiler: Callable, function: Callable, signature: str) -> Callabl
         # What was cut off by a power failure would fail for ever.
         shutil.rmtree(folder, ignore_errors=True)
         tries -= 1
-    with _told_of_compilation(None):
-        return compiler(signature)(function)
+    try:
+        with _told_of_compilation(None):
+            return compiler(signature)(function)
+    except NumbaError as error:
+        raise unfit(f"{function.__name__}: {error}".splitlines()[0]) from error
 
 
 class _CompiledElsewhereError(Exception):
     """Another process has compiled meanwhile, and perhaps the very function."""
-
-
-class _FirstPass(event.Listener):
-    """Calls `begin` when Numba's compiler begins its first pass: nothing was found in the cache."""
-
-    def __init__(self, begin: Callable[[], None]):
-        self._begin: Callable[[], None] | None = begin
-
-    def on_start(self, event: event.Event) -> None:
-        """A pass begins."""
-        begin, self._begin = self._begin, None
-        if begin is not None:
-            begin()
-
-    def on_end(self, event: event.Event) -> None:
-        """A pass has ended."""
 
 
 @contextlib.contextmanager
@@ -126,7 +112,7 @@ def _told_of_compilation(folder: Path | None) -> Iterator[None]:
                 raise _CompiledElsewhereError
             compilation.enter_context(Told.compiling())
 
-        with event.install_listener("numba:run_pass", _FirstPass(begin)):
+        with first_pass(begin):
             yield
 
 
@@ -191,8 +177,7 @@ def machine_code(signature: str) -> Callable[[Callable], Callable[[], int]]:
         compiled = entry_point(signature)(function)
 
         def address() -> int:
-            (made,) = compiled().overloads.values()
-            return made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+            return code_address(compiled())
 
         address.compiled = compiled
         return functools.wraps(function)(address)
@@ -226,10 +211,8 @@ def cache_directory(source: str) -> Path:
 @functools.cache
 def _toolchain() -> bytes:
     """Return what compiles, and for which processor."""
-    versions = [sys.version, numba.__version__, llvmlite.__version__, numpy.__version__]
-    processor = [llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten()]
     settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
-    return "\n".join([*versions, *processor, *settings]).encode()
+    return "\n".join([sys.version, numpy.__version__, *versions(), *settings]).encode()
 
 
 def sources(source: Path) -> set[Path]:

@@ -8,12 +8,10 @@ made; so do ARM's vector units. A processor that is neither keeps them, and thei
 
 import platform
 
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from streamcnn.compiler.kernel import INT
+from streamcnn.compiler.numba_abi import cgutils, intrinsic, ir
 
 BYTE, WORD = ir.IntType(8), ir.IntType(32)
 X86 = platform.machine().lower() in ("x86_64", "amd64")

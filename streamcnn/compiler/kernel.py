@@ -9,10 +9,9 @@ index into it might count from the end, a choice at every step that keeps LLVM f
 nets' time those were four fifths.
 """
 
-from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+
+from streamcnn.compiler.numba_abi import cgutils, intrinsic, ir
 
 kernel = njit(nogil=True, error_model="numpy")
 # For what runs once for each node and frame: a call of Numba's has a result and an error to hand back through memory.

@@ -7,19 +7,28 @@ lane by lane, and a float32 beside a vector stands for one with that value in ev
 
 import operator
 
-import llvmlite.binding
-from llvmlite import ir
 from numba import config, types
-from numba.core import cgutils
-from numba.core.typeconv import Conversion
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model
+
+from streamcnn.compiler.numba_abi import (
+    AbstractTemplate,
+    Conversion,
+    binding,
+    cgutils,
+    infer_global,
+    intrinsic,
+    ir,
+    lower_builtin,
+    lower_cast,
+    models,
+    register_model,
+    signature,
+)
 
 
 def lanes() -> int:
     """Return how many float32 a vector register of this processor, or of the one that code is made for, holds."""
     given = config.CPU_FEATURES
-    features = llvmlite.binding.get_host_cpu_features() if given is None else dict.fromkeys(given.split(","), True)
+    features = binding.get_host_cpu_features() if given is None else dict.fromkeys(given.split(","), True)
     names = {name.removeprefix("+"): on and not name.startswith("-") for name, on in features.items()}
     return 16 if names.get("avx512f") else 8 if names.get("avx2") else 4
 

@@ -16,12 +16,10 @@ chains of several taps run side by side, and are added in the same order.
 """
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from streamcnn.compiler.kernel import INT, kernel
+from streamcnn.compiler.numba_abi import cgutils, intrinsic, ir
 from streamcnn.compiler.vector import BYTES, LANES, spread, store_first_of
 
 FLOAT = ir.FloatType()
