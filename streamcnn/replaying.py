@@ -110,8 +110,8 @@ class BatchReplay:
             self._say(f"{path}: a decision hangs on what was not computed; replaying all of it")
         except AudioFileError:
             pass  # and so will be the replay of it all, after the events that come before the damage
+        self.recomputed = recomputed + self.frames - frames  # now: the damage is told by an exception
         yield from itertools.islice(self._stream.whole(path, session, DEFAULT_BLOCK), told, None)
-        self.recomputed = recomputed + self.frames - frames
 
     def _spans(self, file: AudioFile) -> list[tuple[int, int]]:
         """Return where in a file something may be decided."""

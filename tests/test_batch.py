@@ -200,10 +200,11 @@ def test_a_damaged_file_gives_its_events_and_its_error(tmp_path: Path):
     path = tmp_path / "x.wav"
     soundfile.write(path, ramps([5000], 2 * RATE), RATE, subtype="FLOAT")
     path.write_bytes(path.read_bytes()[: 4 * RATE])
-    found = []
+    found, batch = [], BatchReplay(stream(("ramp", None)))
     with pytest.raises(AudioFileError, match="cut off"):
-        found.extend(BatchReplay(stream(("ramp", None))).replay(path))
+        found.extend(batch.replay(path))
     assert [event.sample for event in found] == [5000]
+    assert batch.recomputed == batch.frames  # and all of it is said to be computed again
 
 
 def test_an_uncertain_decision_makes_it_replay_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
