@@ -111,6 +111,7 @@ def _frames(data: mmap.mmap, start: int, first: _Head) -> int:
         head = _head(data, at)
         if head is None or (head.kind, head.counts_frames) != (first.kind, first.counts_frames):
             continue
+        # (A block that lacks its last byte passes where its checksum ends with zero; the decoder then tells of it.)
         if any(end > at and _crc(data[at:end], 16, 0x8005) == 0 for end in ends):
             return (head.number - first.number) * (1 if head.counts_frames else first.frames) + head.frames
         ends.append(at)  # of a block that is cut off, or what looks like one
