@@ -278,6 +278,16 @@ def test_a_flac_s_blocks_are_counted_either_way(
     assert f"{wanted:,} are there" in message
 
 
+def test_a_tail_of_nothing_but_headers_takes_no_longer_than_any_other(tmp_path: Path):
+    """The last whole block before thousands of headers is found; before anything else, the last with another behind it."""
+    path = tmp_path / "x.flac"
+    info = struct.pack(">HH6xQ16x", 16, 5000, RATE << 44 | 15 << 36 | 10)
+    head = bytes((0xFF, 0xF9, 0x70, 0x08, 0x40)) + struct.pack(">H", 99)
+    for tail, wanted in ((10_000 * (head + _crc(head, 8, 0x07)), 200), (100_000 * b"\xff\xf8", 100)):
+        path.write_bytes(b"fLaC\x80\x00\x00\x22" + info + _blocks([100, 100], counts_frames=True) + tail)
+        assert flac_layout(path).actual == wanted
+
+
 BEHIND_EACH_OTHER = [("wav", "PCM_16"), ("rf64", "PCM_24"), ("w64", "PCM_16"), ("aiff", "PCM_16"), ("au", "PCM_16"),
                      ("caf", "PCM_16"), ("flac", "PCM_16"), ("ogg", "VORBIS"), ("ogg", "OPUS")]  # fmt: skip
 
@@ -288,7 +298,7 @@ def test_a_second_recording_in_a_file_is_never_left_out_in_silence(
     tmp_path: Path, cli: Cli, suffix: str, subtype: str, tagged: bool
 ):
     """What `cat a b` made is no valid file: that is said, and the remedy gives two that are."""
-    path = tmp_path / f"x.{suffix}"
+    path = tmp_path / f"it's a take.{suffix}"  # as people name files
     with soundfile.SoundFile(path, "w", RATE, 1, subtype, format=suffix.upper()) as file:
         if tagged and suffix not in ("w64", "au"):  # which have no titles
             file.title = "a title"

@@ -10,7 +10,8 @@ FLAC and Ogg call two things a frame. Here a block is what FLAC codes together, 
 """
 
 import mmap
-from collections.abc import Iterator
+import re
+from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,8 @@ TOTAL = 21  # where the number of frames stands in STREAMINFO: 36 bits, from the
 TAIL = 1 << 18  # bytes that hold the last block, even of 8 channels, 4,608 frames and 32 bits
 TAG = 128  # bytes of the tag (ID3v1) that some programs put behind files
 HEAD = 16  # bytes that hold a block's header
+SYNC = re.compile(rb"\xff[\xf8\xf9]")  # what a block begins with, and sound may hold too
+NEAR = 4  # places behind a block at which it may end: the next one begins there, or what only looks like one
 OGG_TAIL, OGG_HEAD, OGG_FLAGS, OGG_SEGMENTS = 1 << 17, 27, 5, 26  # bytes that hold the last page; where things stand in a page
 OGG_BEGINS, OGG_ENDS = 2, 4  # flags
 
@@ -105,9 +108,14 @@ def _first_block(data: mmap.mmap) -> int | None:
 
 
 def _frames(data: mmap.mmap, start: int, first: _Head) -> int:
-    """Return how many frames a FLAC has by the number of its last whole block, 0 where none is found near its end."""
-    ends = [len(data), len(data) - TAG]
-    for at in _syncs(data, max(start, len(data) - TAIL)):
+    """Return how many frames a FLAC has by the number of its last whole block, 0 where none is found near its end.
+
+    Only the nearest places are tried as a block's end, so that a tail of nothing but headers takes no longer than any other.
+    """
+    ends = deque([len(data) - TAG, len(data)], maxlen=NEAR)
+    tail = max(start, len(data) - TAIL)
+    for found in reversed(list(SYNC.finditer(data, tail))):
+        at = found.start()
         head = _head(data, at)
         if head is None or (head.kind, head.counts_frames) != (first.kind, first.counts_frames):
             continue
@@ -116,14 +124,6 @@ def _frames(data: mmap.mmap, start: int, first: _Head) -> int:
             return (head.number - first.number) * (1 if head.counts_frames else first.frames) + head.frames
         ends.append(at)  # of a block that is cut off, or what looks like one
     return 0
-
-
-def _syncs(data: mmap.mmap, start: int) -> Iterator[int]:
-    """Yield the places that may begin a block, from the last one to `start`."""
-    at = len(data)
-    while (at := max(data.rfind(b"\xff\xf8", start, at), data.rfind(b"\xff\xf9", start, at))) >= 0:
-        yield at
-        at += 1
 
 
 def _head(data: mmap.mmap, start: int) -> _Head | None:

@@ -9,6 +9,7 @@ A WAV's header says some things twice. Where it contradicts itself nobody knows 
 
 import contextlib
 import io
+import shlex
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -125,9 +126,10 @@ def _refuse_second(path: Path, file: _File, end: int) -> None:
 
 def second_recording(path: Path, at: int) -> AudioFileError:
     """Return what there is to say of a file that begins anew at one of its bytes, as `cat` makes them."""
+    name, suffix = shlex.quote(str(path)), shlex.quote(path.suffix) if path.suffix else ""
     return AudioFileError(
         f"{path}: holds two recordings, one behind the other; the second begins after {at:,} bytes, and is not read",
-        f"cut it in two: head -c {at} {path} > first{path.suffix}; tail -c +{at + 1} {path} > second{path.suffix}",
+        f"cut it in two: head -c {at} {name} > first{suffix}; tail -c +{at + 1} {name} > second{suffix}",
     )
 
 
@@ -272,7 +274,7 @@ def _frame_bytes(path: Path, file: _File, order: str, content: int, size: int) -
     elif byte_rate not in (rate * frame % (1 << 32), min(rate * frame, (1 << 32) - 1)):
         problem = f"{rate:,} frames of {frame} bytes make {rate * frame:,} bytes a second, not {byte_rate:,}"
     if problem is not None:
-        raise AudioFileError(f"{path}: its header contradicts itself: {problem}", REWRITE.format(path=path))
+        raise AudioFileError(f"{path}: its header contradicts itself: {problem}", REWRITE.format(path=shlex.quote(str(path))))
     return frame
 
 
