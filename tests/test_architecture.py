@@ -53,15 +53,15 @@ def test_numbas_inner_parts_are_used_in_one_place():
     """What no release of Numba promises to keep is imported by one file, which finds them to be as they were."""
     users = {path.name for path in SOURCES if re.search(r"numba\.(core|np|misc|extending)\b", path.read_text("utf-8"))}
     assert users == {"numba_abi.py"}
-    numba_abi.tried()
+    numba_abi.self_test()
 
 
 def test_another_numba_is_named(monkeypatch: pytest.MonkeyPatch):
-    """Where an inner part does other things than it did, the error names the versions, and those that are tested."""
+    """Where an inner part does other things than it did, the error names the versions, and those that fit."""
     monkeypatch.setattr(numba_abi, "code_address", lambda compiled: compiled.gone)
     with pytest.raises(MissingPartError, match=r"Numba [0-9.]+ with llvmlite .* 'gone'; install one .*numba>=0.60,<"):
-        numba_abi.tried()
-    assert f'"{numba_abi.TESTED}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+        numba_abi.self_test()
+    assert f'"{numba_abi.FITTING}"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda path: path.name)

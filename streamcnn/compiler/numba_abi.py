@@ -1,7 +1,7 @@
 """The inner parts of Numba and LLVM that kernels are made with, all in one place: no release promises that they stay.
 
 All other files use Numba's public names alone (`njit`, `cfunc`, `types`, `config`), and what is exported here. Where a part is
-missing, or `tried` finds that one does other things than it did, the error names the versions and those that are tested.
+missing, or `self_test` finds that one does other things than it did, the error names the versions and those that fit.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,14 +12,14 @@ import numba
 
 from streamcnn.errors import MissingPartError
 
-TESTED = "numba>=0.60,<0.69"  # as in pyproject.toml
+FITTING = "numba>=0.60,<0.69"  # as in pyproject.toml
 
 
 def unfit(problem: str) -> MissingPartError:
     """Return what there is to say of a Numba whose inner parts are others."""
     return MissingPartError(
         f"Numba {numba.__version__} with llvmlite {llvmlite.__version__} cannot compile streamcnn: {problem}",
-        f"install one that is tested: pip install '{TESTED}'",
+        f"install one that fits: pip install '{FITTING}'",
     )
 
 
@@ -49,8 +49,8 @@ __all__ = [
     "lower_cast",
     "models",
     "register_model",
+    "self_test",
     "signature",
-    "tried",
     "unfit",
     "versions",
 ]
@@ -94,7 +94,7 @@ def first_pass(begin: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def tried() -> None:
+def self_test() -> None:
     """Compile a few lines that use these parts, and see that they do what they did; raises MissingPartError."""
     passes = []
 
