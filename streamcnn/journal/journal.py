@@ -132,9 +132,10 @@ class Journal:
         if self.path is None:
             return
         self._clock.watch()
-        if self._damage is not None:
+        if self._damage is not None and self._db is not None:
+            damage, self._damage = self._damage, None
             with self._troubles():
-                self._mend(self._damage)
+                self._mend(self._db, damage)
         if self._db is not None and self._gone():
             self._let_go()
             self._aside = f"{self.path}: was removed; a new journal was begun"
@@ -234,7 +235,7 @@ class Journal:
             if version not in (0, VERSION):
                 raise other_version(self.path, version)
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")  # only when the log begins anew; `_sync` does the rest
+            db.execute("PRAGMA synchronous = NORMAL")  # only when the log begins anew; `syncing` does the rest
             db.execute("PRAGMA wal_autocheckpoint = 0")
             refuse_foreign(db, self.path)
             if version == 0:
@@ -260,10 +261,8 @@ class Journal:
             self._clock.compare(None if newest_us is None else newest_us / 1e6)
             if self.path.stat().st_size <= syncing.SMALL:  # a large one is looked at by the thread that syncs
                 damage = damage_of(db)
-                if isinstance(damage, UnfitIndex):
-                    self._reindex(db)
-                elif damage is not None:
-                    raise damage
+                if damage is not None:
+                    self._mend(db, damage)
         except BaseException:
             db.close()
             raise
@@ -276,14 +275,10 @@ class Journal:
     def _unsynced(self, failure: str) -> None:
         self._failure = self._failure or failure
 
-    def _mend(self, damage: Exception) -> None:
+    def _mend(self, db: sqlite3.Connection, damage: Exception) -> None:
         """Make the indexes anew where only they are damaged; raise any other damage."""
-        self._damage = None
-        if self._db is None or not isinstance(damage, UnfitIndex):
+        if not isinstance(damage, UnfitIndex):
             raise damage
-        self._reindex(self._db)
-
-    def _reindex(self, db: sqlite3.Connection) -> None:
         db.execute("REINDEX")
         self._reindexed = f"{self.path}: an index was damaged, and made anew; see whether the disk fails"
 
